@@ -1,0 +1,52 @@
+"""The contract of a runtime: where a model really runs. Knows no framework."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.design import Member
+
+
+class Predictor(Protocol):
+    """A loaded artefact: padded inputs, each (B, T), to logits (B, C) in float32."""
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]: ...
+
+
+class Template(Protocol):
+    """The original model, ready to be cut into members of it. Pickles; made once per run."""
+
+    def assemble(self, member: Member) -> bytes:
+        """The member's real artefact as the bytes of its file; the template itself stays as it was."""
+        ...
+
+    def size(self, member: Member) -> int:
+        """Predicted bytes of that file, within 1 %, without building it."""
+        ...
+
+
+class Runtime(Protocol):
+    """A place where models run.
+
+    Attributes:
+        name: as in the configuration.
+        version: of the library behind it.
+        bits: widths of weights that it really executes, widest first.
+        filename: what the artefact's file is called in an exported folder.
+    """
+
+    name: str
+    version: str
+    bits: tuple[int, ...]
+    filename: str
+
+    def template(self, model: Any) -> Template:
+        """Prepare a fine-tuned `transformers` model."""
+        ...
+
+    def load(self, artefact: bytes | Path, *, threads: int, device: str = "cpu") -> Predictor:
+        """Open an artefact's file, or its bytes."""
+        ...

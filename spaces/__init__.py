@@ -1,0 +1,1 @@
+"""Pure values: designs, knobs, axes, limits, evaluations. Standard library only."""

@@ -1,0 +1,260 @@
+"""Pruning: which layers, heads and neurons stay. Knows rankings and shapes; knows no tensors."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
+from spaces.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class LayerUnits:
+    """What stays of one layer.
+
+    Args:
+        heads: indices of the heads that stay, ascending; empty: the attention block is the identity.
+        neurons: indices of the FFN neurons that stay, ascending; empty: the FFN block is the identity.
+
+    A block that is gone leaves the residual stream alone and keeps its layer norm; its output bias goes with it.
+    """
+
+    heads: tuple[int, ...]
+    neurons: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What stays of a model: one entry per layer of the original, None where the whole layer is gone."""
+
+    layers: tuple[LayerUnits | None, ...]
+
+    family: ClassVar[str] = "pruning"
+
+    @classmethod
+    def identity(cls, shape: ModelShape) -> Self:
+        """Nothing removed."""
+        whole = LayerUnits(tuple(range(shape.heads)), tuple(range(shape.ffn)))
+        return cls((whole,) * shape.layers)
+
+    def to_decoded(self) -> dict[str, Any]:
+        """Heads by index, neurons as a count and, for the record, a hexadecimal bit mask (bit i: neuron i stays)."""
+        return {
+            "layers": [
+                None if units is None else {"heads": list(units.heads), "ffn": len(units.neurons), "ffn_mask": _to_mask(units.neurons)}
+                for units in self.layers
+            ]
+        }
+
+    @classmethod
+    def from_decoded(cls, decoded: Mapping[str, Any]) -> Self:
+        return cls(
+            tuple(
+                None if layer is None else LayerUnits(tuple(layer["heads"]), _from_mask(layer["ffn_mask"])) for layer in decoded["layers"]
+            )
+        )
+
+
+def _to_mask(indices: Sequence[int]) -> str:
+    return format(sum(1 << index for index in indices), "x")
+
+
+def _from_mask(mask: str) -> tuple[int, ...]:
+    bits = int(mask, 16)
+    return tuple(index for index in range(bits.bit_length()) if bits >> index & 1)
+
+
+@dataclass(frozen=True)
+class UnitCosts:
+    """Latency of one unit in ms at the target, all else equal (from the latency model)."""
+
+    head: float
+    neuron: float
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much the loss suffers when a unit goes (diagonal Fisher information), in arbitrary common units.
+
+    Args:
+        heads: per layer, one figure per head.
+        neurons: per layer, one figure per FFN neuron.
+        layers: one figure per whole layer.
+    """
+
+    heads: tuple[tuple[float, ...], ...]
+    neurons: tuple[tuple[float, ...], ...]
+    layers: tuple[float, ...]
+
+    def groups(self, layer: int, size: int) -> tuple[tuple[int, ...], ...]:
+        """Neurons of a layer in groups of `size`, most important group first."""
+        scores = self.neurons[layer]
+        ranked = sorted(range(len(scores)), key=lambda neuron: (-scores[neuron], neuron))
+        return tuple(tuple(ranked[start : start + size]) for start in range(0, len(ranked), size))
+
+
+@dataclass(frozen=True)
+class _Unit:
+    layer: int
+    head: int | None  # a head's index, or None for a group of neurons
+    neurons: tuple[int, ...]
+    score: float  # log importance per ms
+    cost: float  # ms
+
+
+class PruningAxis:
+    """A cut on one global ranking of importance per millisecond, a shift per layer, and a depth.
+
+    Knobs: `prune.cut` (share of the units' latency removed), `prune.shift.L` (added to the log importance of
+    layer L's units before ranking) and `prune.depth` (how many layers stay; the least important go first).
+
+    Args:
+        shape: the model's sizes.
+        importance: rankings from the calibration split.
+        costs: latency of one head and one neuron.
+        ffn_group: neurons that go together, a size the hardware likes.
+        blocks: whether whole blocks and layers may go.
+        heads: whether heads may go.
+        ffn: whether neurons may go.
+    """
+
+    family = Pruning.family
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        importance: Importance,
+        costs: UnitCosts,
+        *,
+        ffn_group: int = 64,
+        blocks: bool = True,
+        heads: bool = True,
+        ffn: bool = True,
+    ) -> None:
+        self._shape = shape
+        self._blocks = blocks
+        self._units = _units(shape, importance, costs, ffn_group, heads, ffn)
+        self._total = sum(unit.cost for unit in self._units)
+        self._layer_order = sorted(range(shape.layers), key=lambda layer: (-importance.layers[layer], layer))
+        self.knobs: Mapping[str, Knob] = {
+            **({"prune.cut": FloatRange(0.0, 0.9, step=0.01)} if heads or ffn else {}),
+            **({f"prune.shift.{layer}": FloatRange(-3.0, 3.0, step=0.25) for layer in range(shape.layers)} if heads or ffn else {}),
+            **({"prune.depth": IntRange(1, shape.layers)} if blocks and shape.layers > 1 else {}),
+        }
+
+    def decode(self, knobs: Mapping[str, Scalar]) -> Pruning:
+        """The units that stay; knobs that are absent take their neutral value."""
+        depth = int(knobs.get("prune.depth", self._shape.layers))
+        staying = set(self._layer_order[:depth])
+        shift = {layer: float(knobs.get(f"prune.shift.{layer}", 0.0)) for layer in staying}
+        units = sorted(
+            (unit for unit in self._units if unit.layer in staying),
+            key=lambda unit: (unit.score + shift[unit.layer], unit.layer, unit.head is None, unit.head or 0, unit.neurons),
+        )
+        budget = float(knobs.get("prune.cut", 0.0)) * sum(unit.cost for unit in units)
+        gone, spent = set(), 0.0
+        for unit in units:
+            if spent + unit.cost > budget + 1e-12:
+                break
+            gone.add(unit)
+            spent += unit.cost
+        return self._without(gone, staying)
+
+    def ladder(self) -> list[dict[str, Scalar]]:
+        """Evenly spread cuts without shifts, then depths: what a search starts from."""
+        cuts: list[dict[str, Scalar]] = [{"prune.cut": cut} for cut in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)] if "prune.cut" in self.knobs else [{}]
+        depths: list[dict[str, Scalar]] = (
+            [{"prune.depth": depth} for depth in range(self._shape.layers - 1, 0, -1)] if "prune.depth" in self.knobs else []
+        )
+        return cuts + depths
+
+    def neutral(self) -> dict[str, Scalar]:
+        """The knobs of the identity."""
+        return {name: self._shape.layers if name == "prune.depth" else 0.0 for name in self.knobs}
+
+    def extremes(self) -> dict[str, dict[str, Scalar]]:
+        """The designs at the ends of the axis, by name."""
+        most: dict[str, Scalar] = {name: 1 if name == "prune.depth" else 0.9 if name == "prune.cut" else 0.0 for name in self.knobs}
+        return {"whole": self.neutral(), "smallest": most}
+
+    def _without(self, gone: set[_Unit], staying: set[int]) -> Pruning:
+        layers: list[LayerUnits | None] = []
+        for layer in range(self._shape.layers):
+            if layer not in staying:
+                layers.append(None)
+                continue
+            heads, neurons = set(range(self._shape.heads)), set(range(self._shape.ffn))
+            # The most important unit comes last in its block, so it is the one that a space without whole blocks keeps.
+            for unit in sorted((unit for unit in gone if unit.layer == layer), key=lambda unit: unit.score):
+                left = heads if unit.head is not None else neurons
+                lost = {unit.head} if unit.head is not None else set(unit.neurons)
+                if self._blocks or len(left) > len(lost):
+                    left -= lost
+            layers.append(LayerUnits(tuple(sorted(heads)), tuple(sorted(neurons))))
+        return Pruning(tuple(layers))
+
+
+def _units(shape: ModelShape, importance: Importance, costs: UnitCosts, group: int, heads: bool, ffn: bool) -> list[_Unit]:
+    units = []
+    for layer in range(shape.layers):
+        for head in range(shape.heads if heads else 0):
+            units.append(_Unit(layer, head, (), _log_ratio(importance.heads[layer][head], costs.head), costs.head))
+        for neurons in importance.groups(layer, group) if ffn else ():
+            cost = costs.neuron * len(neurons)
+            units.append(_Unit(layer, None, neurons, _log_ratio(sum(importance.neurons[layer][n] for n in neurons), cost), cost))
+    return units
+
+
+def _log_ratio(importance: float, cost: float) -> float:
+    return math.log(max(importance, 1e-30) / max(cost, 1e-12))
+
+
+class UnitPruningAxis:
+    """One 0/1 knob per unit: layers, attention blocks, heads, FFN blocks, groups of neurons.
+
+    Used by recipes that walk the units one by one, in a study of their own. Decodes to the same config as PruningAxis.
+
+    Args:
+        shape: the model's sizes.
+        groups: per layer, the groups of neurons that go together.
+    """
+
+    family = Pruning.family
+
+    def __init__(self, shape: ModelShape, groups: Sequence[Sequence[Sequence[int]]]) -> None:
+        self._shape = shape
+        self._groups = groups
+        self.knobs: Mapping[str, Knob] = {name: Choice((0, 1)) for name in self._names()}
+
+    def _names(self) -> list[str]:
+        names = []
+        for layer in range(self._shape.layers):
+            names += [f"layer.{layer}", f"attention.{layer}", f"ffn.{layer}"]
+            names += [f"head.{layer}.{head}" for head in range(self._shape.heads)]
+            names += [f"group.{layer}.{group}" for group in range(len(self._groups[layer]))]
+        return names
+
+    def decode(self, knobs: Mapping[str, Scalar]) -> Pruning:
+        """Units whose knob, block knob and layer knob are all 1 stay; absent knobs count as 1."""
+        layers: list[LayerUnits | None] = []
+        for layer, groups in enumerate(self._groups):
+            heads = [head for head in range(self._shape.heads) if knobs.get(f"head.{layer}.{head}", 1)]
+            neurons = sorted(n for g, group in enumerate(groups) if knobs.get(f"group.{layer}.{g}", 1) for n in group)
+            units = LayerUnits(
+                tuple(heads) if knobs.get(f"attention.{layer}", 1) else (),
+                tuple(neurons) if knobs.get(f"ffn.{layer}", 1) else (),
+            )
+            layers.append(units if knobs.get(f"layer.{layer}", 1) else None)
+        return Pruning(tuple(layers))
+
+    def ladder(self) -> list[dict[str, Scalar]]:
+        """The identity alone: a walk starts there."""
+        return [{}]
+
+    def neutral(self) -> dict[str, Scalar]:
+        return dict.fromkeys(self.knobs, 1)
+
+    def extremes(self) -> dict[str, dict[str, Scalar]]:
+        nothing = {name: 0 if name.startswith(("attention", "ffn")) else 1 for name in self.knobs}
+        return {"whole": self.neutral(), "smallest": dict(nothing)}

@@ -1,0 +1,155 @@
+"""Objectives, limits and evaluations. Knows units and signs; knows nothing of how a figure is measured."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spaces.errors import LimitError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Something to be as small or as large as possible."""
+
+    name: str
+    goal: Literal["min", "max"]
+    unit: str
+
+    def cost(self, value: float) -> float:
+        """`value` so that smaller is better: the only place where a sign is flipped."""
+        return value if self.goal == "min" else -value
+
+
+KL = Objective("kl", "min", "nats")
+ACCURACY = Objective("accuracy", "max", "fraction")
+LATENCY = Objective("latency", "min", "ms")
+SIZE = Objective("size", "min", "bytes")
+
+# Absolute units of each limit, as factors of the unit it is resolved to.
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
+    "size": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
+    "accuracy_drop": {"pt": 1e-2},
+}
+RESOLVED_UNITS: Mapping[str, str] = {"latency": "ms", "size": "bytes", "accuracy_drop": "fraction"}
+_NUMBER_AND_UNIT = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit in absolute units: `name` may be at most `at_most` (ms, bytes, fraction)."""
+
+    name: str
+    at_most: float
+    asked: str
+
+    @property
+    def unit(self) -> str:
+        return RESOLVED_UNITS[self.name]
+
+    def excess(self, value: float) -> float:
+        """How far `value` is over the limit, relative to it; at most 0 when it holds."""
+        return (value - self.at_most) / (abs(self.at_most) or 1.0)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit as asked: `latency <= 5ms`, `size <= 30%` (of the baseline), `accuracy_drop <= 1pt`."""
+
+    name: str
+    value: float
+    unit: str
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> "Limit":
+        """Read `5ms`, `20MB`, `1pt`, `40%`.
+
+        Raises:
+            LimitError: no unit, a unit of something else, or a value that no model can meet.
+        """
+        units = UNITS[name]
+        match = _NUMBER_AND_UNIT.fullmatch(str(text))
+        unit = match[2].lower().replace("µ", "u") if match else ""
+        if match is None or (unit != "%" and unit not in units):
+            examples = {"latency": "5ms or 40%", "size": "20MB or 30%", "accuracy_drop": "1pt or 1%"}[name]
+            raise LimitError(f"{name} limit {text!r} has no known unit. Write {examples}.")
+        value = float(match[1])
+        if not math.isfinite(value) or value < 0 or (value == 0 and name != "accuracy_drop"):
+            raise LimitError(f"{name} limit {text!r} can never be met. Give a value above zero.")
+        return cls(name, value, unit)
+
+    @property
+    def asked(self) -> str:
+        """The limit as the user would write it."""
+        return f"{self.value:g}{self.unit if self.unit not in UNITS['size'] else self.unit.upper().replace('IB', 'iB')}"
+
+    def resolve(self, fair: Mapping[str, float]) -> Bound:
+        """The limit in absolute units; a percentage is of the `fair` baseline.
+
+        Args:
+            fair: `latency` in ms, `size` in bytes, `accuracy` as a fraction.
+        """
+        if self.unit != "%":
+            return Bound(self.name, self.value * UNITS[self.name][self.unit], self.asked)
+        base = fair["accuracy"] if self.name == "accuracy_drop" else fair[self.name]
+        return Bound(self.name, self.value / 100 * base, self.asked)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Everything was measured.
+
+    Args:
+        values: one finite figure per objective, in the objective's unit.
+        extras: further finite figures (accuracy on the search rows, agreement, n, ...).
+    """
+
+    values: Mapping[str, float]
+    extras: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in {**self.values, **self.extras}.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name}={value} is not finite; such an evaluation is Failed, not Complete.")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Given up early on purpose, with what was known by then after `n` rows."""
+
+    reason: str
+    values: Mapping[str, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Could not be measured: a short `kind` to count by, and a message to read."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of one job.
+
+    Args:
+        key: the job's key.
+        outcome: exactly one of Complete, Stopped, Failed.
+        seconds: time the worker spent.
+        started: when it began, in seconds since the epoch.
+        node: where it ran.
+        attempts: how often it was tried.
+        predictions: contents of an .npz file, by name one float16 array of logits (rows, classes) per split.
+    """
+
+    key: str
+    outcome: Complete | Stopped | Failed
+    seconds: float = 0.0
+    started: float = 0.0
+    node: str = ""
+    attempts: int = 1
+    predictions: bytes | None = field(default=None, repr=False)

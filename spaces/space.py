@@ -1,0 +1,114 @@
+"""All designs a search may try: axes side by side, under rules. Knows knobs; knows no models."""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from spaces.design import Config, Design, Member
+from spaces.errors import DesignError
+from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
+
+
+class Axis(Protocol):
+    """One compression family's share of a space."""
+
+    family: str
+    knobs: Mapping[str, Knob]
+
+    def decode(self, knobs: Mapping[str, Scalar]) -> Config: ...
+
+    def ladder(self) -> list[dict[str, Scalar]]: ...
+
+    def neutral(self) -> dict[str, Scalar]: ...
+
+    def extremes(self) -> dict[str, dict[str, Scalar]]: ...
+
+
+Rule = Callable[[tuple[Config, ...]], tuple[Config, ...]]
+
+
+class Space:
+    """Axes under one encoding.
+
+    Args:
+        axes: one per compression family.
+        rules: applied after decoding; each makes equal models equal (a removed block has no width).
+        weights: id of the weights that its members use.
+    """
+
+    def __init__(self, axes: Sequence[Axis], rules: Sequence[Rule] = (), weights: str = "finetuned") -> None:
+        self.axes = tuple(axes)
+        self._rules = tuple(rules)
+        self._weights = weights
+        self.knobs: Mapping[str, Knob] = {name: knob for axis in self.axes for name, knob in axis.knobs.items()}
+
+    def check(self, design: Design) -> Design:
+        """`design` itself.
+
+        Raises:
+            DesignError: a knob that is missing, unknown or out of its range.
+        """
+        for name in design:
+            if name not in self.knobs:
+                raise DesignError(f"{name} is not a knob of this space. Known knobs: {', '.join(sorted(self.knobs))}.")
+        for name, knob in self.knobs.items():
+            if name not in design:
+                raise DesignError(f"{name} is missing from the design. Give it a value in {knob}.")
+            if not knob.contains(design[name]):
+                raise DesignError(f"{name}={design[name]!r} is not in {knob}. Widen the axis or change the design.")
+        return design
+
+    def sample(self, rng: random.Random) -> Design:
+        """A design with every knob drawn on its own."""
+        return Design({name: knob.sample(rng) for name, knob in self.knobs.items()})
+
+    def decode(self, design: Design) -> Member:
+        """What `design` means; equal members have equal keys however they are written."""
+        self.check(design)
+        configs = tuple(axis.decode({name: design[name] for name in axis.knobs}) for axis in self.axes)
+        for rule in self._rules:
+            configs = rule(configs)
+        return Member(configs, self._weights)
+
+    def identity(self) -> Design:
+        """The original model as a design of this space."""
+        return Design({name: value for axis in self.axes for name, value in axis.neutral().items()})
+
+    def seeds(self) -> list[Design]:
+        """Ladders to start from, the identity first: every rung of one axis beside every rung of the others, no model twice."""
+        rungs: list[dict[str, Scalar]] = [{}]
+        for axis in self.axes:
+            rungs = [{**rung, **axis.neutral(), **step} for step in axis.ladder() for rung in rungs]
+        unique: dict[str, Design] = {}
+        for design in (self.identity(), *(Design(rung) for rung in rungs)):
+            unique.setdefault(self.decode(design).key, design)
+        return list(unique.values())
+
+    def extremes(self) -> dict[str, Design]:
+        """The identity and the smallest design."""
+        return {
+            name: Design({knob: value for axis in self.axes for knob, value in axis.extremes()[name].items()}) for name in ("whole", "smallest")
+        }
+
+    def log10_designs(self) -> float:
+        """Decimal logarithm of the number of designs (grid points of continuous knobs)."""
+        return sum(math.log10(_cardinality(knob)) for knob in self.knobs.values())
+
+    def describe(self) -> dict[str, object]:
+        """Cardinality, knobs per axis and the extreme designs, for people and for --dry-run."""
+        return {
+            "designs": f"about 10^{self.log10_designs():.0f}",
+            "knobs": {axis.family: len(axis.knobs) for axis in self.axes},
+            "extremes": {name: dict(design) for name, design in self.extremes().items()},
+        }
+
+
+def _cardinality(knob: Knob) -> float:
+    if isinstance(knob, Choice):
+        return len(knob.values)
+    if isinstance(knob, IntRange):
+        return knob.high - knob.low + 1
+    if isinstance(knob, FloatRange) and knob.step is not None:
+        return round((knob.high - knob.low) / knob.step) + 1
+    return 1000.0  # a real number: three digits matter
