@@ -1,5 +1,6 @@
 """Jobs, and the contracts of those who do them. Knows no model: search sees nothing else of this package."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -36,6 +37,9 @@ class Verify:
 
 Job: TypeAlias = Score | Verify
 
+# Told how far a stage has come: its name, what is done, and what there is to do (0: not known).
+Watch: TypeAlias = Callable[[str, int, int], None]
+
 
 class Evaluator(Protocol):
     """Turns jobs into figures. Never changes what it was given, and can be used again afterwards."""
@@ -47,6 +51,82 @@ class Builder(Protocol):
     """Writes a member as a folder that runs without this project."""
 
     def build(self, member: Member, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The task's metric on one split, and what is lost against `fair` on the same rows.
+
+    Args:
+        value: the metric as a fraction, with its 95 % interval (low, high) over `n` rows.
+        drop: fair's figure minus this one, paired, with its 95 % interval.
+        collapsed: the model predicts one class only.
+        losses: per row, what `fair` scores minus what this model scores (1, 0 or -1 where a row is right or wrong).
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    drop: float
+    drop_low: float
+    drop_high: float
+    collapsed: bool
+    losses: tuple[float, ...]
+
+    @property
+    def discordance(self) -> float:
+        """Share of rows on which exactly one of the two is right."""
+        return sum(loss != 0 for loss in self.losses) / self.n
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latency in ms over the fixed inputs, and the speed-up over each baseline as (estimate, low, high)."""
+
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    rounds: int
+    processes: int
+    speedup: Mapping[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model to compare with: its folder, its predictions on the confirm rows, and what it is in a few words."""
+
+    folder: Path
+    predictions: bytes
+    what: str
+
+
+class Assessor(Builder, Protocol):
+    """Measures exported folders: the only way in which search sees accuracy, time and bytes."""
+
+    def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
+        """The baselines of every report, built and scored."""
+        ...
+
+    def accuracy(self, split: str, predictions: bytes) -> Accuracy:
+        """Figures of logits on a split."""
+        ...
+
+    def predicted(self, member: Member) -> tuple[float, int]:
+        """Latency in ms and bytes as search predicts them."""
+        ...
+
+    def agreement(self, split: str, left: bytes, right: bytes) -> float:
+        """Share of the rows that both have on which the predicted class is equal."""
+        ...
+
+    def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
+        """Latency of every folder and of the baselines, which alternate with them in fresh processes."""
+        ...
+
+    def sizes(self, folder: Path) -> tuple[int, int]:
+        """Bytes needed for inference, and bytes of the tokenizer."""
+        ...
 
 
 @dataclass
@@ -75,8 +155,7 @@ class Retried:
     attempts: int = 2
 
     def evaluate(self, job: Job) -> Evaluation:
-        for attempt in range(1, self.attempts + 1):
-            evaluation = self.inner.evaluate(job)
-            if not isinstance(evaluation.outcome, Failed):
-                break
+        evaluation, attempt = self.inner.evaluate(job), 1
+        while isinstance(evaluation.outcome, Failed) and attempt < self.attempts:
+            evaluation, attempt = self.inner.evaluate(job), attempt + 1
         return replace(evaluation, attempts=attempt)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,11 +22,14 @@ class Design(Mapping[str, Scalar]):
     """An immutable mapping from knob names to scalars."""
 
     __slots__ = ("_knobs",)
+    _knobs: Mapping[str, Scalar]
 
     def __init__(self, knobs: Mapping[str, Scalar]) -> None:
         for name, value in knobs.items():
             if not isinstance(value, bool | int | float | str):
-                raise DesignError(f"{name}={value!r} is a {type(value).__name__}; a knob's value is a bool, int, float or str.")
+                raise DesignError(
+                    f"{name}={value!r} is a {type(value).__name__}; a knob's value is a bool, int, float or str."
+                )
         object.__setattr__(self, "_knobs", MappingProxyType(dict(sorted(knobs.items()))))
 
     def __setattr__(self, name: str, value: object) -> None:

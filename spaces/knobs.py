@@ -64,6 +64,11 @@ class FloatRange:
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"FloatRange({self.low}, {self.high}) is empty.")
+        if self.step is None:
+            return
+        steps = (self.high - self.low) / self.step if self.step > 0 else -1.0
+        if steps < 0 or abs(steps - round(steps)) > 1e-6:
+            raise ValueError(f"step={self.step} does not divide FloatRange({self.low}, {self.high}) into whole steps.")
 
     def contains(self, value: Scalar) -> bool:
         return type(value) in (int, float) and self.low - 1e-9 <= float(value) <= self.high + 1e-9

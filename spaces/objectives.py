@@ -44,6 +44,7 @@ class Bound:
     name: str
     at_most: float
     asked: str
+    statistic: Literal["mean", "p95"] = "mean"
 
     @property
     def unit(self) -> str:
@@ -61,10 +62,11 @@ class Limit:
     name: str
     value: float
     unit: str
+    statistic: Literal["mean", "p95"] = "mean"
 
     @classmethod
-    def parse(cls, name: str, text: str) -> "Limit":
-        """Read `5ms`, `20MB`, `1pt`, `40%`.
+    def parse(cls, name: str, text: str, statistic: Literal["mean", "p95"] = "mean") -> "Limit":
+        """Read `5ms`, `20MB`, `1pt`, `40%`; `statistic` says which figure of latency is meant.
 
         Raises:
             LimitError: no unit, a unit of something else, or a value that no model can meet.
@@ -78,12 +80,14 @@ class Limit:
         value = float(match[1])
         if not math.isfinite(value) or value < 0 or (value == 0 and name != "accuracy_drop"):
             raise LimitError(f"{name} limit {text!r} can never be met. Give a value above zero.")
-        return cls(name, value, unit)
+        return cls(name, value, unit, statistic)
 
     @property
     def asked(self) -> str:
         """The limit as the user would write it."""
-        return f"{self.value:g}{self.unit if self.unit not in UNITS['size'] else self.unit.upper().replace('IB', 'iB')}"
+        return (
+            f"{self.value:.15g}{self.unit if self.unit not in UNITS['size'] else self.unit.upper().replace('IB', 'iB')}"
+        )
 
     def resolve(self, fair: Mapping[str, float]) -> Bound:
         """The limit in absolute units; a percentage is of the `fair` baseline.
@@ -92,9 +96,9 @@ class Limit:
             fair: `latency` in ms, `size` in bytes, `accuracy` as a fraction.
         """
         if self.unit != "%":
-            return Bound(self.name, self.value * UNITS[self.name][self.unit], self.asked)
+            return Bound(self.name, self.value * UNITS[self.name][self.unit], self.asked, self.statistic)
         base = fair["accuracy"] if self.name == "accuracy_drop" else fair[self.name]
-        return Bound(self.name, self.value / 100 * base, self.asked)
+        return Bound(self.name, self.value / 100 * base, self.asked, self.statistic)
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,7 @@ class Complete:
     extras: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in {**self.values, **self.extras}.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name}={value} is not finite; such an evaluation is Failed, not Complete.")
+        _check_finite({**self.values, **self.extras})
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,15 @@ class Stopped:
     reason: str
     values: Mapping[str, float]
     n: int
+
+    def __post_init__(self) -> None:
+        _check_finite(self.values)
+
+
+def _check_finite(figures: Mapping[str, float]) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value} is not finite; such an evaluation is Failed, not Complete.")
 
 
 @dataclass(frozen=True)

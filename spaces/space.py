@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from spaces.design import Config, Design, Member
 from spaces.errors import DesignError
@@ -11,10 +11,13 @@ from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
 
 
 class Axis(Protocol):
-    """One compression family's share of a space."""
+    """One compression family's share of a space; `config` is the type it decodes to."""
 
-    family: str
-    knobs: Mapping[str, Knob]
+    @property
+    def config(self) -> type[Config]: ...
+
+    @property
+    def knobs(self) -> Mapping[str, Knob]: ...
 
     def decode(self, knobs: Mapping[str, Scalar]) -> Config: ...
 
@@ -42,6 +45,7 @@ class Space:
         self._rules = tuple(rules)
         self._weights = weights
         self.knobs: Mapping[str, Knob] = {name: knob for axis in self.axes for name, knob in axis.knobs.items()}
+        assert len(self.knobs) == sum(len(axis.knobs) for axis in self.axes), "two axes share a knob's name"
 
     def check(self, design: Design) -> Design:
         """`design` itself.
@@ -71,12 +75,16 @@ class Space:
             configs = rule(configs)
         return Member(configs, self._weights)
 
+    def member(self, decoded: Mapping[str, Any], weights: str) -> Member:
+        """The member that a record holds in decoded form."""
+        return Member(tuple(axis.config.from_decoded(decoded) for axis in self.axes), weights)
+
     def identity(self) -> Design:
         """The original model as a design of this space."""
         return Design({name: value for axis in self.axes for name, value in axis.neutral().items()})
 
     def seeds(self) -> list[Design]:
-        """Ladders to start from, the identity first: every rung of one axis beside every rung of the others, no model twice."""
+        """Where to start, the identity first: every rung of one axis beside every rung of the others, no model twice."""
         rungs: list[dict[str, Scalar]] = [{}]
         for axis in self.axes:
             rungs = [{**rung, **axis.neutral(), **step} for step in axis.ladder() for rung in rungs]
@@ -88,7 +96,8 @@ class Space:
     def extremes(self) -> dict[str, Design]:
         """The identity and the smallest design."""
         return {
-            name: Design({knob: value for axis in self.axes for knob, value in axis.extremes()[name].items()}) for name in ("whole", "smallest")
+            name: Design({knob: value for axis in self.axes for knob, value in axis.extremes()[name].items()})
+            for name in ("whole", "smallest")
         }
 
     def log10_designs(self) -> float:
@@ -99,7 +108,7 @@ class Space:
         """Cardinality, knobs per axis and the extreme designs, for people and for --dry-run."""
         return {
             "designs": f"about 10^{self.log10_designs():.0f}",
-            "knobs": {axis.family: len(axis.knobs) for axis in self.axes},
+            "knobs": {axis.config.family: len(axis.knobs) for axis in self.axes},
             "extremes": {name: dict(design) for name, design in self.extremes().items()},
         }
 

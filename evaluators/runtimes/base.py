@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.design import Member
+from spaces.shape import ModelShape
 
 
 class Predictor(Protocol):
@@ -17,7 +18,18 @@ class Predictor(Protocol):
 
 
 class Template(Protocol):
-    """The original model, ready to be cut into members of it. Pickles; made once per run."""
+    """The original model, ready to be cut into members of it. Pickles; made once per run.
+
+    Attributes:
+        shape: the model's sizes.
+    """
+
+    @property
+    def shape(self) -> ModelShape: ...
+
+    def untouched(self) -> bytes:
+        """The original as a user would export it: the file of the `fair` baseline."""
+        ...
 
     def assemble(self, member: Member) -> bytes:
         """The member's real artefact as the bytes of its file; the template itself stays as it was."""

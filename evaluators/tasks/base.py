@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,22 +66,54 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded."""
+    """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids."""
 
     inputs: tuple[Inputs, ...]
     labels: tuple[int, ...]
+    pad_id: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, n: int | None) -> "Encoded":
-        return Encoded(self.inputs[:n], self.labels[:n])
+        return Encoded(self.inputs[:n], self.labels[:n], self.pad_id)
+
+    def take(self, indices: Sequence[int]) -> "Encoded":
+        """The rows at `indices`, in that order."""
+        return Encoded(tuple(self.inputs[i] for i in indices), tuple(self.labels[i] for i in indices), self.pad_id)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens per row."""
+        return tuple(len(row["attention_mask"]) for row in self.inputs)
 
     def batches(self, size: int) -> list[dict[str, NDArray[np.int64]]]:
-        """Rows in order as padded batches: per input (B, T) with T the longest row; padding is 0 and masked."""
-        return [_pad(self.inputs[start : start + size]) for start in range(0, len(self.inputs), size)]
+        """Rows in order as padded batches: per input (B, T) with T the longest row; padding is masked."""
+        return [_pad(self.inputs[start : start + size], self.pad_id) for start in range(0, len(self.inputs), size)]
 
 
-def _pad(rows: Sequence[Inputs]) -> dict[str, NDArray[np.int64]]:
+def encode(
+    rows: Rows, tokenizer: Any, max_length: int, names: tuple[str, ...] = ("input_ids", "attention_mask")
+) -> Encoded:
+    """Tokenise at real lengths.
+
+    Args:
+        rows: texts and labels.
+        tokenizer: of `transformers`.
+        max_length: tokens beyond it are cut.
+        names: the model's inputs to keep; `token_type_ids` only on request, because models fill in the same zeros.
+    """
+    columns = tokenizer(list(rows.texts), truncation=True, max_length=max_length, padding=False)
+    inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
+    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0)
+
+
+def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:
     longest = max(len(row["attention_mask"]) for row in rows)
-    return {name: np.stack([np.pad(row[name], (0, longest - len(row[name]))) for row in rows]) for name in rows[0]}
+    fill = {"input_ids": pad_id}
+    return {
+        name: np.stack(
+            [np.pad(row[name], (0, longest - len(row[name])), constant_values=fill.get(name, 0)) for row in rows]
+        )
+        for name in rows[0]
+    }

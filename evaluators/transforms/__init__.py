@@ -1,0 +1,3 @@
+"""Compression in torch: really smaller models, and masks. Importing it makes every family known to `build`."""
+
+from evaluators.transforms import prune as prune

@@ -42,7 +42,9 @@ class Pruning:
         """Heads by index, neurons as a count and, for the record, a hexadecimal bit mask (bit i: neuron i stays)."""
         return {
             "layers": [
-                None if units is None else {"heads": list(units.heads), "ffn": len(units.neurons), "ffn_mask": _to_mask(units.neurons)}
+                None
+                if units is None
+                else {"heads": list(units.heads), "ffn": len(units.neurons), "ffn_mask": _to_mask(units.neurons)}
                 for units in self.layers
             ]
         }
@@ -51,7 +53,8 @@ class Pruning:
     def from_decoded(cls, decoded: Mapping[str, Any]) -> Self:
         return cls(
             tuple(
-                None if layer is None else LayerUnits(tuple(layer["heads"]), _from_mask(layer["ffn_mask"])) for layer in decoded["layers"]
+                None if layer is None else LayerUnits(tuple(layer["heads"]), _from_mask(layer["ffn_mask"]))
+                for layer in decoded["layers"]
             )
         )
 
@@ -67,10 +70,23 @@ def _from_mask(mask: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Latency of one unit in ms at the target, all else equal (from the latency model)."""
+    """Latency of one unit in ms at the target, all else equal (from the latency model).
+
+    Args:
+        head, neuron: in any layer but the last that stays.
+        last_head, last_neuron: in the last one, of which a classifier may need one token only; the same if None.
+    """
 
     head: float
     neuron: float
+    last_head: float | None = None
+    last_neuron: float | None = None
+
+    def of_head(self, last: bool) -> float:
+        return self.last_head if last and self.last_head is not None else self.head
+
+    def of_neuron(self, last: bool) -> float:
+        return self.last_neuron if last and self.last_neuron is not None else self.neuron
 
 
 @dataclass(frozen=True)
@@ -99,8 +115,11 @@ class _Unit:
     layer: int
     head: int | None  # a head's index, or None for a group of neurons
     neurons: tuple[int, ...]
-    score: float  # log importance per ms
-    cost: float  # ms
+    importance: float
+
+    def cost(self, costs: UnitCosts, last: bool) -> float:
+        """Latency in ms."""
+        return costs.of_neuron(last) * len(self.neurons) if self.head is None else costs.of_head(last)
 
 
 class PruningAxis:
@@ -119,7 +138,7 @@ class PruningAxis:
         ffn: whether neurons may go.
     """
 
-    family = Pruning.family
+    config = Pruning
 
     def __init__(
         self,
@@ -134,12 +153,16 @@ class PruningAxis:
     ) -> None:
         self._shape = shape
         self._blocks = blocks
-        self._units = _units(shape, importance, costs, ffn_group, heads, ffn)
-        self._total = sum(unit.cost for unit in self._units)
+        self._costs = costs
+        self._units = _units(shape, importance, ffn_group, heads, ffn)
         self._layer_order = sorted(range(shape.layers), key=lambda layer: (-importance.layers[layer], layer))
         self.knobs: Mapping[str, Knob] = {
             **({"prune.cut": FloatRange(0.0, 0.9, step=0.01)} if heads or ffn else {}),
-            **({f"prune.shift.{layer}": FloatRange(-3.0, 3.0, step=0.25) for layer in range(shape.layers)} if heads or ffn else {}),
+            **(
+                {f"prune.shift.{layer}": FloatRange(-3.0, 3.0, step=0.25) for layer in range(shape.layers)}
+                if heads or ffn
+                else {}
+            ),
             **({"prune.depth": IntRange(1, shape.layers)} if blocks and shape.layers > 1 else {}),
         }
 
@@ -147,25 +170,36 @@ class PruningAxis:
         """The units that stay; knobs that are absent take their neutral value."""
         depth = int(knobs.get("prune.depth", self._shape.layers))
         staying = set(self._layer_order[:depth])
-        shift = {layer: float(knobs.get(f"prune.shift.{layer}", 0.0)) for layer in staying}
-        units = sorted(
-            (unit for unit in self._units if unit.layer in staying),
-            key=lambda unit: (unit.score + shift[unit.layer], unit.layer, unit.head is None, unit.head or 0, unit.neurons),
-        )
-        budget = float(knobs.get("prune.cut", 0.0)) * sum(unit.cost for unit in units)
-        gone, spent = set(), 0.0
-        for unit in units:
-            if spent + unit.cost > budget + 1e-12:
+        ranked = self._ranked(staying, {layer: float(knobs.get(f"prune.shift.{layer}", 0.0)) for layer in staying})
+        budget = float(knobs.get("prune.cut", 0.0)) * sum(cost for _, cost in ranked)
+        gone, spent = [], 0.0
+        for unit, cost in ranked:
+            if spent + cost > budget + 1e-12:
                 break
-            gone.add(unit)
-            spent += unit.cost
+            gone.append(unit)
+            spent += cost
         return self._without(gone, staying)
+
+    def _ranked(self, staying: set[int], shift: Mapping[int, float]) -> list[tuple[_Unit, float]]:
+        """Units of the staying layers with their latency, least important per millisecond first."""
+        costs = [
+            (unit, unit.cost(self._costs, unit.layer == max(staying))) for unit in self._units if unit.layer in staying
+        ]
+        scored = [(_log_ratio(unit.importance, cost) + shift[unit.layer], unit, cost) for unit, cost in costs]
+        scored.sort(
+            key=lambda entry: (entry[0], entry[1].layer, entry[1].head is None, entry[1].head or 0, entry[1].neurons)
+        )
+        return [(unit, cost) for _, unit, cost in scored]
 
     def ladder(self) -> list[dict[str, Scalar]]:
         """Evenly spread cuts without shifts, then depths: what a search starts from."""
-        cuts: list[dict[str, Scalar]] = [{"prune.cut": cut} for cut in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)] if "prune.cut" in self.knobs else [{}]
+        cuts: list[dict[str, Scalar]] = (
+            [{"prune.cut": cut} for cut in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)] if "prune.cut" in self.knobs else [{}]
+        )
         depths: list[dict[str, Scalar]] = (
-            [{"prune.depth": depth} for depth in range(self._shape.layers - 1, 0, -1)] if "prune.depth" in self.knobs else []
+            [{"prune.depth": depth} for depth in range(self._shape.layers - 1, 0, -1)]
+            if "prune.depth" in self.knobs
+            else []
         )
         return cuts + depths
 
@@ -175,18 +209,22 @@ class PruningAxis:
 
     def extremes(self) -> dict[str, dict[str, Scalar]]:
         """The designs at the ends of the axis, by name."""
-        most: dict[str, Scalar] = {name: 1 if name == "prune.depth" else 0.9 if name == "prune.cut" else 0.0 for name in self.knobs}
+        most: dict[str, Scalar] = {
+            name: 1 if name == "prune.depth" else 0.9 if name == "prune.cut" else 0.0 for name in self.knobs
+        }
         return {"whole": self.neutral(), "smallest": most}
 
-    def _without(self, gone: set[_Unit], staying: set[int]) -> Pruning:
+    def _without(self, gone: Sequence[_Unit], staying: set[int]) -> Pruning:
+        """What stays once `gone` went in its order; the last unit of a block stays if blocks may not go."""
         layers: list[LayerUnits | None] = []
         for layer in range(self._shape.layers):
             if layer not in staying:
                 layers.append(None)
                 continue
             heads, neurons = set(range(self._shape.heads)), set(range(self._shape.ffn))
-            # The most important unit comes last in its block, so it is the one that a space without whole blocks keeps.
-            for unit in sorted((unit for unit in gone if unit.layer == layer), key=lambda unit: unit.score):
+            for unit in gone:
+                if unit.layer != layer:
+                    continue
                 left = heads if unit.head is not None else neurons
                 lost = {unit.head} if unit.head is not None else set(unit.neurons)
                 if self._blocks or len(left) > len(lost):
@@ -195,14 +233,12 @@ class PruningAxis:
         return Pruning(tuple(layers))
 
 
-def _units(shape: ModelShape, importance: Importance, costs: UnitCosts, group: int, heads: bool, ffn: bool) -> list[_Unit]:
+def _units(shape: ModelShape, importance: Importance, group: int, heads: bool, ffn: bool) -> list[_Unit]:
     units = []
     for layer in range(shape.layers):
-        for head in range(shape.heads if heads else 0):
-            units.append(_Unit(layer, head, (), _log_ratio(importance.heads[layer][head], costs.head), costs.head))
+        units += [_Unit(layer, head, (), importance.heads[layer][head]) for head in range(shape.heads if heads else 0)]
         for neurons in importance.groups(layer, group) if ffn else ():
-            cost = costs.neuron * len(neurons)
-            units.append(_Unit(layer, None, neurons, _log_ratio(sum(importance.neurons[layer][n] for n in neurons), cost), cost))
+            units.append(_Unit(layer, None, neurons, sum(importance.neurons[layer][n] for n in neurons)))
     return units
 
 
@@ -220,7 +256,7 @@ class UnitPruningAxis:
         groups: per layer, the groups of neurons that go together.
     """
 
-    family = Pruning.family
+    config = Pruning
 
     def __init__(self, shape: ModelShape, groups: Sequence[Sequence[Sequence[int]]]) -> None:
         self._shape = shape

@@ -41,7 +41,10 @@ class Quantization:
 
     def to_decoded(self) -> dict[str, Any]:
         return {
-            "layers": [None if bits is None else {"bits": {"attention": bits.attention, "ffn": bits.ffn}} for bits in self.layers],
+            "layers": [
+                None if bits is None else {"bits": {"attention": bits.attention, "ffn": bits.ffn}}
+                for bits in self.layers
+            ],
             "embeddings": {"bits": self.embeddings},
             "head": {"bits": self.head},
         }
@@ -61,7 +64,7 @@ class QuantizationAxis:
         embeddings: widths of the tables; those of `bits` if None.
     """
 
-    family = Quantization.family
+    config = Quantization
 
     def __init__(self, shape: ModelShape, bits: Sequence[int], embeddings: Sequence[int] | None = None) -> None:
         self._shape = shape
@@ -80,7 +83,8 @@ class QuantizationAxis:
             return int(knobs.get(name, max(widths)))
 
         layers = tuple(
-            LayerBits(width(f"bits.{layer}.attention", self._bits), width(f"bits.{layer}.ffn", self._bits)) for layer in range(self._shape.layers)
+            LayerBits(width(f"bits.{layer}.attention", self._bits), width(f"bits.{layer}.ffn", self._bits))
+            for layer in range(self._shape.layers)
         )
         return Quantization(layers, width("bits.embeddings", self._embeddings), width("bits.head", self._bits))
 
@@ -88,7 +92,11 @@ class QuantizationAxis:
         """Uniform layers in every width, each with the widest table of that width or narrower."""
         rungs: list[dict[str, Scalar]] = []
         for bits in sorted(self._bits, reverse=True):
-            tables = sorted({self._table(bits), min(self._embeddings)}, reverse=True) if bits < max(self._bits) else [self._table(bits)]
+            tables = (
+                sorted({self._table(bits), min(self._embeddings)}, reverse=True)
+                if bits < max(self._bits)
+                else [self._table(bits)]
+            )
             rungs += [self._uniform(bits, table) for table in tables]
         return rungs
 
@@ -118,7 +126,9 @@ def forget_absent_parts(configs: tuple[Config, ...]) -> tuple[Config, ...]:
         if not isinstance(config, Quantization):
             return config
         layers = tuple(
-            None if units is None or bits is None else LayerBits(bits.attention if units.heads else None, bits.ffn if units.neurons else None)
+            None
+            if units is None or bits is None
+            else LayerBits(bits.attention if units.heads else None, bits.ffn if units.neurons else None)
             for units, bits in zip(pruning.layers, config.layers, strict=True)
         )
         return Quantization(layers, config.embeddings, config.head)

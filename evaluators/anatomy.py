@@ -1,0 +1,139 @@
+"""Where a model keeps its layers, tables and head. Knows module trees; knows nothing of pruning or bits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from spaces.errors import ModelError
+from spaces.shape import ModelShape
+
+# Tables of fewer rows (token types) are not worth a width of their own.
+SMALLEST_TABLE = 16
+_CURE = "Use an encoder whose layers are six nn.Linear, such as BERT, DistilBERT, RoBERTa, ELECTRA, ViT or DeiT."
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """Dotted module names of one transformer layer.
+
+    Args:
+        name: the layer itself.
+        attention: the module that computes self-attention; it returns (context or block output, weights).
+        query, key, value: linears (hidden, heads * head_size).
+        attention_output: linear (heads * head_size, hidden); returns what the block adds to the residual stream.
+        ffn_in: linear (hidden, ffn).
+        ffn_out: linear (ffn, hidden); returns what the block adds to the residual stream.
+    """
+
+    name: str
+    attention: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    ffn_in: str
+    ffn_out: str
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A model's shape and the dotted names of its parts.
+
+    Args:
+        shape: its sizes.
+        layers: first to last.
+        embeddings: nn.Embedding tables of words and positions; empty where the input is not text.
+        head: linears behind the last layer (pooler, classifier).
+    """
+
+    shape: ModelShape
+    layers: tuple[LayerParts, ...]
+    embeddings: tuple[str, ...]
+    head: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Anatomy":
+        """Take `model` apart without changing it.
+
+        Raises:
+            ModelError: its layers are not six linears each, all layers of equal size.
+        """
+        layer_class, attention_class = _recorded_class(model, "hidden_states"), _recorded_class(model, "attentions")
+        names = [name for name, module in model.named_modules() if type(module) is layer_class]
+        layers = tuple(_layer_parts(model, name, attention_class) for name in names)
+        return cls(_shape(model, layers), layers, _tables(model), _head(model, layers))
+
+
+def _recorded_class(model: PreTrainedModel, output: str) -> type[nn.Module]:
+    """The module class whose outputs transformers records as `output`."""
+    recorded: Any = (model._can_record_outputs or {}).get(output)
+    found = recorded[0] if isinstance(recorded, list | tuple) else recorded
+    found = getattr(found, "target_class", found)
+    if not isinstance(found, type):
+        raise ModelError(
+            f"{type(model).__name__} does not say which of its modules yields {output} (found {recorded!r}). {_CURE}"
+        )
+    return found
+
+
+def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Module]) -> LayerParts:
+    layer = model.get_submodule(name)
+    linears = [f"{name}.{inner}" for inner, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    attentions = [f"{name}.{inner}" for inner, module in layer.named_modules() if type(module) is attention_class]
+    if len(linears) != 6 or len(attentions) != 1:
+        raise ModelError(
+            f"Layer {name} of {type(model).__name__} has {len(linears)} linears and {len(attentions)} self-attention "
+            f"modules, expected 6 (query, key, value, output, FFN in, FFN out) and 1. {_CURE}"
+        )
+    return LayerParts(name, attentions[0], *linears)
+
+
+def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape:
+    config = model.config
+    if not layers or len(layers) != config.num_hidden_layers:
+        raise ModelError(
+            f"{type(model).__name__} has {len(layers)} layer modules, its configuration says "
+            f"{config.num_hidden_layers}; layers that share weights cannot be cut apart. {_CURE}"
+        )
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    context = linear(model, layers[0].query).out_features
+    ffn = linear(model, layers[0].ffn_in).out_features
+    expected = [(hidden, context)] * 3 + [(context, hidden), (hidden, ffn), (ffn, hidden)]
+    for parts in layers:
+        found = _widths(model, parts)
+        if found != expected or context % heads:
+            raise ModelError(
+                f"Layer {parts.name} of {type(model).__name__} has linears of (in, out) widths {found}, expected "
+                f"{expected} in {heads} equal heads; a pruned model cannot be taken apart again. {_CURE}"
+            )
+    words = model.get_input_embeddings()
+    vocab = words.num_embeddings if isinstance(words, nn.Embedding) else 0
+    return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab)
+
+
+def _widths(model: PreTrainedModel, parts: LayerParts) -> list[tuple[int, int]]:
+    names = (parts.query, parts.key, parts.value, parts.attention_output, parts.ffn_in, parts.ffn_out)
+    return [(linear(model, name).in_features, linear(model, name).out_features) for name in names]
+
+
+def linear(model: nn.Module, name: str) -> nn.Linear:
+    """The linear of that dotted name."""
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear), f"{name} is a {type(module).__name__}"
+    return module
+
+
+def _tables(model: PreTrainedModel) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE
+    )
+
+
+def _head(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> tuple[str, ...]:
+    """Linears registered behind the last layer; those before it (ELECTRA's projection) belong to the embeddings."""
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return tuple(linears[linears.index(layers[-1].ffn_out) + 1 :])

@@ -1,0 +1,196 @@
+"""An exported model: a folder that runs by itself. Knows its files; knows nothing of how the model was found."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from evaluators.metrics.size import inference_bytes, tokenizer_bytes
+from evaluators.runtimes.base import Predictor, Runtime
+from evaluators.tasks.base import Encoded, Rows, encode
+from spaces.errors import ModelError
+
+DESIGN = "design.json"
+_CURE = "Give a folder written by `paretoformer select --export`."
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class with its probability.
+
+    Args:
+        label: name of the class.
+        score: its softmax probability.
+        index: its index among the classes.
+    """
+
+    label: str
+    score: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported model, opened.
+
+    Args:
+        predictor: padded inputs to logits.
+        tokenizer: of `transformers`.
+        classes: names of the classes, in the order of the logits.
+        max_length: tokens beyond it are cut.
+        design: the whole of design.json.
+    """
+
+    predictor: Predictor
+    tokenizer: PreTrainedTokenizerBase
+    classes: tuple[str, ...]
+    max_length: int
+    design: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int = 1, device: str = "cpu") -> "Artifact":
+        """Load an exported folder; nothing is downloaded.
+
+        Raises:
+            ModelError: `folder` is not an exported model.
+        """
+        design = _read_design(folder)
+        predictor = _runtime(design["filename"], folder).load(
+            folder / design["filename"], threads=threads, device=device
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(predictor, tokenizer, tuple(design["classes"]), int(design["max_length"]), design)
+
+    def encode(self, rows: Rows) -> Encoded:
+        """Tokenise at real lengths."""
+        return encode(rows, self.tokenizer, self.max_length)
+
+    def logits(self, encoded: Encoded, batch_size: int = 1) -> NDArray[np.float32]:
+        """Logits (rows, classes) in the rows' order."""
+        if not len(encoded):
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate([self.predictor(batch) for batch in encoded.batches(batch_size)])
+
+    def predict(self, texts: Sequence[str], batch_size: int = 1) -> list[Prediction]:
+        """One prediction per text, in order."""
+        if not texts:
+            return []
+        logits = self.logits(self.encode(Rows(tuple(texts), (0,) * len(texts))), batch_size).astype(np.float64)
+        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        return [
+            Prediction(self.classes[index], float(row[index]), int(index)) for row in scores for index in [row.argmax()]
+        ]
+
+
+def write(
+    folder: Path,
+    *,
+    model_bytes: bytes,
+    filename: str,
+    tokenizer: PreTrainedTokenizerBase,
+    model_config: PreTrainedConfig,
+    design: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> None:
+    """Write an exported model so that `folder` is at no time half of one; an older export in it is replaced.
+
+    Args:
+        folder: where to; its parents are made.
+        model_bytes: the runtime's file.
+        filename: its name.
+        tokenizer: saved beside it.
+        model_config: the original's configuration.
+        design: at least `filename`, `classes` and `max_length`.
+        metrics: figures, if there are any.
+        card: the model card's text, if there is one.
+
+    Raises:
+        ModelError: `folder` holds other files.
+    """
+    if folder.exists() and not (folder / DESIGN).is_file() and any(folder.iterdir()):
+        raise ModelError(f"{folder} holds files that are not an exported model. Name another folder, or empty it.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+        fresh = Path(staging) / "fresh"
+        fresh.mkdir()
+        (fresh / filename).write_bytes(model_bytes)
+        tokenizer.save_pretrained(fresh)
+        model_config.save_pretrained(fresh)
+        _write_json(fresh / DESIGN, design)
+        if metrics is not None:
+            _write_json(fresh / "metrics.json", metrics)
+        if card is not None:
+            (fresh / "README.md").write_text(card)
+        if folder.exists():
+            shutil.move(folder, Path(staging) / "old")
+        fresh.rename(folder)
+
+
+def sizes(folder: Path) -> tuple[int, int]:
+    """Bytes that inference needs without the tokenizer, and the tokenizer's bytes."""
+    return inference_bytes(folder), tokenizer_bytes(folder)
+
+
+def snippet(folder: str, texts: Sequence[str] = ("A warm, funny and wise film.", "Two hours of boredom.")) -> str:
+    """A script that runs the exported model in `folder` with plain onnxruntime and transformers, one line per text."""
+    return _SNIPPET.replace("FOLDER", repr(folder)).replace("TEXTS", repr(list(texts)))
+
+
+_SNIPPET = """\
+import json, pathlib
+import numpy, onnxruntime, transformers
+
+folder = pathlib.Path(FOLDER)
+design = json.loads((folder / "design.json").read_text())
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(folder / design["filename"], options, providers=["CPUExecutionProvider"])
+for text in TEXTS:
+    tokens = tokenizer(text, truncation=True, max_length=design["max_length"], return_tensors="np")
+    logits = session.run(["logits"], {entry.name: tokens[entry.name] for entry in session.get_inputs()})[0][0]
+    scores = numpy.exp(logits - logits.max())
+    scores /= scores.sum()
+    print(design["classes"][scores.argmax()], f"{scores.max():.4f}")
+"""
+
+
+def _read_design(folder: Path) -> dict[str, Any]:
+    try:
+        design: dict[str, Any] = json.loads((folder / DESIGN).read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is not an exported model: it has no {DESIGN}. {_CURE}") from None
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{folder / DESIGN} is not JSON: {error}. {_CURE}") from error
+    missing = [name for name in ("filename", "classes", "max_length") if name not in design]
+    if missing:
+        raise ModelError(f"{folder / DESIGN} says nothing of {', '.join(missing)}. {_CURE}")
+    if not (folder / design["filename"]).is_file():
+        raise ModelError(f"{folder} is not a whole exported model: {design['filename']} is missing. {_CURE}")
+    return design
+
+
+def _runtime(filename: str, folder: Path) -> Runtime:
+    """The runtime that wrote a file of that name; imported only here, so that one needs only one."""
+    if filename == "model.onnx":
+        from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+
+        return OnnxRuntime()
+    if filename == "model.safetensors":
+        from evaluators.runtimes.torch import TorchRuntime
+
+        return TorchRuntime()
+    raise ModelError(f"{folder} holds {filename}, expected model.onnx or model.safetensors. {_CURE}")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

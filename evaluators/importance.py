@@ -1,0 +1,86 @@
+"""How much each head, neuron and layer matters (Fisher information). Knows gates and losses; knows no cuts."""
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy
+from evaluators.tasks.base import Encoded
+from evaluators.transforms.masks import Masks, masked
+from spaces.axes.pruning import Importance
+from spaces.errors import RunError
+
+
+def fisher_importance(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Importance:
+    """Diagonal of the empirical Fisher information of the gates at 1: sum over examples of (dL_n/dgate)^2.
+
+    Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
+    L_n is the cross-entropy of example n; every example has its own gates, so one backward pass per batch
+    yields the gradients of each example. The same rows give the same figures.
+
+    Args:
+        model: a classifier; stays as it was.
+        encoded: rows of the calibration split with their labels.
+        batch_size: rows per backward pass; does not change the figures.
+        progress: called with (rows done, rows in all) after each batch.
+    """
+    frozen = copy.deepcopy(model).train(False).requires_grad_(False)
+    shape = Anatomy.of(frozen).shape
+    totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
+    rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
+    for batch, inputs in enumerate(rows.batches(batch_size)):
+        start = batch * batch_size
+        labels = torch.tensor(rows.labels[start : start + batch_size])
+        tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
+        for total, gradients in zip(totals, _gradients(frozen, tensors, labels.to(frozen.device)), strict=True):
+            total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
+        if progress is not None:
+            progress(start + len(labels), len(rows))
+    heads, neurons, layers = (total.tolist() for total in totals)
+    return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
+
+
+def _gradients(model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, ...]:
+    """Per example, the gradient of its loss by its gates: heads (L, B, H), neurons (L, B, F), layers (L, B)."""
+    ones = Masks.ones(Anatomy.of(model).shape, batch=len(labels), device=model.device)
+    gates = ones.heads.requires_grad_(), ones.neurons.requires_grad_(), ones.layers.requires_grad_()
+    with masked(model, replace(ones, heads=gates[0], neurons=gates[1], layers=gates[2])):
+        logits = model(**inputs).logits  # (B, C)
+    # An example's gates touch its own loss only, so the gradient of the sum holds every example's own.
+    return torch.autograd.grad(cross_entropy(logits, labels, reduction="sum"), gates)
+
+
+def save_importance(path: Path, importance: Importance, weights_sha: str, calibration_sha: str) -> None:
+    """Write the rankings as JSON, with the hashes of what they were computed from."""
+    content = {"weights_sha256": weights_sha, "calibration_sha256": calibration_sha, **asdict(importance)}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, allow_nan=False))
+    os.replace(partial, path)
+
+
+def load_importance(path: Path, weights_sha: str, calibration_sha: str) -> Importance:
+    """Read the rankings back.
+
+    Raises:
+        RunError: they were computed from other weights or other rows.
+    """
+    content = json.loads(path.read_text())
+    for name, expected in (("weights_sha256", weights_sha), ("calibration_sha256", calibration_sha)):
+        if content[name] != expected:
+            raise RunError(f"{path} has {name}={content[name]}, this run {expected}. Start a new run folder (--out).")
+    heads, neurons, layers = content["heads"], content["neurons"], content["layers"]
+    return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))

@@ -1,0 +1,224 @@
+"""A fitted prediction of latency, as the ratio to the original beside it. Knows coefficients; knows no framework.
+
+Ratios to a baseline that took turns with the design carry half of the noise of raw milliseconds, so those are fitted
+and predicted; the baseline's own milliseconds turn them back into time.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from evaluators.latency_probes import probes
+from evaluators.latency_terms import Terms, Vector
+from evaluators.metrics.latency import Contender, Kind, Latency, Progress, measure, sample_inputs
+from evaluators.runtimes.base import Runtime, Template
+from evaluators.tasks.base import Encoded, Inputs
+from spaces.axes.pruning import UnitCosts
+from spaces.design import Member
+from spaces.shape import ModelShape
+from spaces.target import Target
+
+# Of a unit that seems to be free, in shares of the original's latency: rankings divide by it.
+_CHEAPEST_UNIT = 1e-7
+# Designs that take turns with one copy of the original in one fresh process.
+_GROUP = 10
+_INPUTS = 40
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A design that the prediction in `predicted` did not see: ratios to the original's latency."""
+
+    measured: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """Predicts the mean latency of members at one target.
+
+    Args:
+        terms: what is summed.
+        coefficients: one per term, as shares of the original's latency.
+        fair_ms: mean latency of the original in the runtime.
+        target_key: key of the target that was timed.
+        held_out: designs that were predicted before they were used.
+    """
+
+    terms: Terms
+    coefficients: tuple[float, ...]
+    fair_ms: float
+    target_key: str
+    held_out: tuple[HeldOut, ...]
+
+    def predict_ratio(self, member: Member) -> float:
+        """Latency of `member` over that of the original."""
+        return float(self.terms.features(member) @ np.array(self.coefficients))
+
+    def predict_ms(self, member: Member) -> float:
+        """Mean latency of `member` at the target."""
+        return self.predict_ratio(member) * self.fair_ms
+
+    def unit_costs(self, bits: int = 8) -> UnitCosts:
+        """What one head and one neuron of `bits` width take, all else equal.
+
+        Raises:
+            ValueError: the runtime has no such width.
+        """
+        if bits not in self.terms.bits:
+            raise ValueError(f"{bits} bits are not among the timed widths {self.terms.bits}. Ask for one of them.")
+        cost = dict(zip(self.terms.names, self.coefficients, strict=True))
+        return UnitCosts(
+            head=max(cost[f"heads@{bits}"] / self.terms.shape.heads, _CHEAPEST_UNIT) * self.fair_ms,
+            neuron=max(cost[f"neurons@{bits}"] / self.terms.shape.ffn, _CHEAPEST_UNIT) * self.fair_ms,
+        )
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation of predicted and measured ratios on held-out designs."""
+        measured = _ranks(np.array([pair.measured for pair in self.held_out]))
+        predicted = _ranks(np.array([pair.predicted for pair in self.held_out]))
+        return float(np.corrcoef(measured, predicted)[0, 1])
+
+    @property
+    def mean_error(self) -> float:
+        """Mean relative error of the ratio on held-out designs."""
+        return float(np.mean([abs(pair.predicted / pair.measured - 1) for pair in self.held_out]))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "LatencyModel":
+        terms = content["terms"]
+        return cls(
+            Terms(ModelShape(**terms["shape"]), tuple(terms["bits"]), terms["first_token"]),
+            tuple(content["coefficients"]),
+            content["fair_ms"],
+            content["target_key"],
+            tuple(HeldOut(**pair) for pair in content["held_out"]),
+        )
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_json(), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "LatencyModel":
+        return cls.from_json(json.loads(path.read_text()))
+
+
+def calibrate(
+    template: Template,
+    runtime: Runtime,
+    shape: ModelShape,
+    inputs: Sequence[Inputs],
+    *,
+    target: Target,
+    fair: Path,
+    seed: int,
+    timings: int = 50,
+    held_out: int = 16,
+    progress: Progress | None = None,
+) -> LatencyModel:
+    """Assemble and time probes beside the original, and fit the model to them. Nothing of ours may run meanwhile.
+
+    Args:
+        template: assembles the probes.
+        runtime: where they run.
+        shape: the original's sizes.
+        inputs: tokenised rows, per input (length,); up to 40 of them, spread over the lengths, are timed.
+        target: threads, batch and device.
+        fair: the original's artefact in the same runtime.
+        seed: draws the probes and the inputs, and shuffles turns.
+        timings: designs to time.
+        held_out: how many of them, the last drawn, to predict before they are used.
+        progress: told the timed designs.
+
+    Raises:
+        ParetoformerError: a probe cannot be loaded or timed.
+    """
+    members = probes(shape, runtime.bits, timings, seed)
+    rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
+    timed: list[tuple[Member, float]] = []
+    fair_ms = []
+    for start in range(0, len(members), _GROUP):
+        if progress is not None:
+            progress(start, len(members))
+        group = members[start : start + _GROUP]
+        original, latencies = _timed(template, runtime, group, rows, target, fair, seed + start)
+        timed += [
+            (member, latency.mean_ms / original.mean_ms) for member, latency in zip(group, latencies, strict=True)
+        ]
+        fair_ms.append(original.mean_ms)
+    return fitted(
+        shape,
+        runtime.bits,
+        timed,
+        held_out=min(held_out, len(timed) // 2),
+        fair_ms=float(np.median(fair_ms)),
+        target_key=target.key,
+    )
+
+
+def _timed(
+    template: Template,
+    runtime: Runtime,
+    group: Sequence[Member],
+    rows: Sequence[Inputs],
+    target: Target,
+    fair: Path,
+    seed: int,
+) -> tuple[Latency, list[Latency]]:
+    """The original's latency and those of `group`, which took turns with it in one fresh process."""
+    kind = cast(Kind, runtime.name)
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = [Contender("fair", kind, fair)]
+        for member in group:
+            path = Path(folder) / f"{member.key}{Path(runtime.filename).suffix}"
+            path.write_bytes(template.assemble(member))
+            contenders.append(Contender(member.key, kind, path))
+        measured = measure(contenders, rows, target=target, rounds=_ROUNDS, processes=1, seed=seed)
+    return measured["fair"], [measured[member.key] for member in group]
+
+
+def fitted(
+    shape: ModelShape,
+    bits: tuple[int, ...],
+    timings: Sequence[tuple[Member, float]],
+    *,
+    held_out: int,
+    fair_ms: float,
+    target_key: str,
+) -> LatencyModel:
+    """The model fitted to all timings, with the errors that a fit without the last `held_out` makes on those.
+
+    Args:
+        shape: the original's sizes.
+        bits: widths that the runtime executes.
+        timings: designs and their latencies over the original's, measured beside it.
+        held_out: how many, from the end, are predicted before they are used.
+        fair_ms: the original's mean latency.
+        target_key: key of the target.
+    """
+    members, ratios = [member for member, _ in timings], [ratio for _, ratio in timings]
+    seen = len(timings) - held_out
+    # Whether the runtime drops tokens that the head does not read shows in the timings: by the smaller cross-validated error.
+    both = (Terms(shape, bits), Terms(shape, bits, first_token=True))
+    terms = min(both, key=lambda terms: terms.error(members[:seen], ratios[:seen]))
+    first = terms.fit(members[:seen], ratios[:seen])
+    unseen = tuple(HeldOut(ratio, float(terms.features(member) @ first)) for member, ratio in timings[seen:])
+    coefficients = tuple(float(cost) for cost in terms.fit(members, ratios))
+    return LatencyModel(terms, coefficients, fair_ms, target_key, unseen)
+
+
+def _ranks(values: Vector) -> Vector:
+    """Ranks from 0, ties sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Vector = (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+    return ranks

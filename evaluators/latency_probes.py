@@ -1,0 +1,66 @@
+"""Designs whose timings tell the costs of parts apart. Knows shapes and widths; times nothing."""
+
+import random
+from collections.abc import Sequence
+
+from spaces.axes.pruning import LayerUnits, Pruning
+from spaces.axes.quantization import LayerBits, Quantization, forget_absent_parts
+from spaces.design import Member
+from spaces.shape import ModelShape
+
+_GROUP = 64
+_BLOCK_GONE = 0.12
+_ONE_WIDTH = 0.5
+_DRAWS_PER_PROBE = 100
+
+
+def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int) -> list[Member]:
+    """Up to `n` different members: the whole model in every width first, then random ones.
+
+    Random ones spread over depths, sizes (a level for the model, varied from layer to layer), blocks that are gone
+    and widths (one for all blocks, or mixed). A small model may have fewer than `n` different ones.
+
+    Args:
+        shape: the model's sizes.
+        bits: widths that the runtime executes.
+        n: how many are wanted.
+        seed: of the draws.
+    """
+    rng = random.Random(seed)
+    whole = Pruning.identity(shape)
+    drawn = [Member((whole, Quantization.uniform(shape, width))) for width in bits]
+    unique = {member.key: member for member in drawn[:n]}
+    for _ in range(n * _DRAWS_PER_PROBE):
+        if len(unique) >= n:
+            break
+        member = Member(forget_absent_parts((_pruning(shape, rng), _quantization(shape, bits, rng))))
+        unique.setdefault(member.key, member)
+    return list(unique.values())
+
+
+def _pruning(shape: ModelShape, rng: random.Random) -> Pruning:
+    # The deeper of two draws: a search looks at few models of one layer, and their latency is mostly the constant.
+    depth = max(rng.randint(1, shape.layers), rng.randint(1, shape.layers))
+    staying = set(rng.sample(range(shape.layers), depth))
+    level = rng.uniform(0.15, 1.0)
+    return Pruning(tuple(_layer(shape, level, rng) if layer in staying else None for layer in range(shape.layers)))
+
+
+def _layer(shape: ModelShape, level: float, rng: random.Random) -> LayerUnits:
+    group = min(_GROUP, max(1, shape.ffn // 8))
+    heads = rng.sample(range(shape.heads), _count(shape.heads, level, rng))
+    neurons = rng.sample(range(shape.ffn), group * _count(shape.ffn // group, level, rng))
+    return LayerUnits(tuple(sorted(heads)), tuple(sorted(neurons)))
+
+
+def _count(most: int, level: float, rng: random.Random) -> int:
+    """None, or about `level` of `most`, at least one."""
+    if rng.random() < _BLOCK_GONE:
+        return 0
+    return min(most, max(1, round(most * level * rng.uniform(0.5, 1.5))))
+
+
+def _quantization(shape: ModelShape, bits: Sequence[int], rng: random.Random) -> Quantization:
+    widths = [rng.choice(bits)] if rng.random() < _ONE_WIDTH else list(bits)
+    layers = tuple(LayerBits(rng.choice(widths), rng.choice(widths)) for _ in range(shape.layers))
+    return Quantization(layers, rng.choice(bits), rng.choice(bits))

@@ -1,0 +1,116 @@
+"""What a member's latency is the sum of. Knows configs and how coefficients are fitted; knows no clock and no runtime.
+
+Latencies of blocks add up (within 5 %), so the ratio to the original is linear in counts: per width, the attention
+blocks and their heads, the FFN blocks and their neurons; layers that stay (their norms run even where both blocks are
+gone); the widths of embeddings and head; a constant. Two things do not add up and have terms of their own: weights
+push each other out of the caches, and a runtime may leave out what the head does not read, which is most of the last
+layer where the head reads the first token alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from spaces.axes.pruning import Pruning
+from spaces.axes.quantization import Quantization
+from spaces.design import Member
+from spaces.shape import ModelShape
+
+Vector: TypeAlias = NDArray[np.float64]
+
+# Keeps coefficients of terms that the probes hardly vary near zero; far below the noise of a timing.
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the sum for one model in one runtime.
+
+    Args:
+        shape: the original's sizes; heads and neurons are counted in shares of a layer's.
+        bits: widths that the runtime executes, widest first.
+        first_token: whether, from the last attention block on, the runtime works on the first token alone.
+    """
+
+    shape: ModelShape
+    bits: tuple[int, ...]
+    first_token: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each coefficient is the cost of, as a share of the original's latency."""
+        parts = ("attention", "heads", "ffn", "neurons", *(["first token's neurons"] if self.first_token else []))
+        blocks = [f"{part}@{width}" for width in self.bits for part in parts]
+        ends = [f"{part}@{width}" for width in self.bits[1:] for part in ("embeddings", "head")]
+        return ("constant", "layers", "crowding", *blocks, *ends)
+
+    def features(self, member: Member) -> Vector:
+        """The factors of the coefficients, (terms,); from the member's configs alone."""
+        pruning, quantization = member.config(Pruning), _quantization(member, self.shape)
+        last = self._last_attention(pruning)
+        counts = dict.fromkeys(self.names, 0.0)
+        counts["constant"] = 1.0
+        for layer, (units, bits) in enumerate(zip(pruning.layers, quantization.layers, strict=True)):
+            if units is None or bits is None:
+                continue
+            counts["layers"] += 1
+            if units.heads:
+                # Keys and values are of all tokens, queries and outputs of the first: half of the four products.
+                share = 0.5 if layer == last else 1.0
+                counts[f"attention@{bits.attention}"] += 1
+                counts[f"heads@{bits.attention}"] += share * len(units.heads) / self.shape.heads
+            if units.neurons:
+                neurons = "neurons" if layer < last else "first token's neurons"
+                counts[f"ffn@{bits.ffn}"] += 1
+                counts[f"{neurons}@{bits.ffn}"] += len(units.neurons) / self.shape.ffn
+        for part, width in (("embeddings", quantization.embeddings), ("head", quantization.head)):
+            if width != self.bits[0]:
+                counts[f"{part}@{width}"] += 1
+        counts["crowding"] = self._share_of_bytes(pruning, quantization) ** 2
+        return np.array([counts[name] for name in self.names])
+
+    def _last_attention(self, pruning: Pruning) -> int:
+        """The layer from which on only the first token matters; past the end if all tokens always do."""
+        attending = [layer for layer, units in enumerate(pruning.layers) if units is not None and units.heads]
+        return attending[-1] if self.first_token and attending else len(pruning.layers)
+
+    def _share_of_bytes(self, pruning: Pruning, quantization: Quantization) -> float:
+        """Bytes of all blocks' weights over those of the original's."""
+        shape, total = self.shape, 0.0
+        for units, bits in zip(pruning.layers, quantization.layers, strict=True):
+            if units is not None and bits is not None:
+                total += 4 * len(units.heads) * shape.head_size * (bits.attention or 0)
+                total += 2 * len(units.neurons) * (bits.ffn or 0)
+        return total / (shape.layers * (4 * shape.heads * shape.head_size + 2 * shape.ffn) * self.bits[0])
+
+    def error(self, members: Sequence[Member], ratios: Sequence[float], folds: int = 5) -> float:
+        """Mean relative error on members that a fit to the other folds predicts; `folds` members at least."""
+        factors, measured = np.stack([self.features(member) for member in members]), np.asarray(ratios)
+        fold = np.arange(len(members)) % folds
+        predicted = np.empty(len(members))
+        for left_out in range(folds):
+            seen = np.flatnonzero(fold != left_out)
+            coefficients = self.fit([members[index] for index in seen], measured[seen])
+            predicted[fold == left_out] = factors[fold == left_out] @ coefficients
+        return float(np.mean(np.abs(predicted / measured - 1)))
+
+    def fit(self, members: Sequence[Member], ratios: Sequence[float] | Vector) -> Vector:
+        """Coefficients of at least zero with the least squared relative error, (terms,)."""
+        factors = np.stack([self.features(member) for member in members])  # (members, terms)
+        weighted = factors / np.asarray(ratios)[:, None]
+        ridge = np.sqrt(_RIDGE) * np.eye(factors.shape[1])
+        goal = np.concatenate([np.ones(len(members)), np.zeros(factors.shape[1])])
+        coefficients: Vector = nnls(np.concatenate([weighted, ridge]), goal)[0]
+        return coefficients
+
+
+def _quantization(member: Member, shape: ModelShape) -> Quantization:
+    """The member's widths; 32 bits everywhere in a space without quantization."""
+    try:
+        return member.config(Quantization)
+    except KeyError:
+        return Quantization.uniform(shape)

@@ -1,0 +1,58 @@
+"""How near one model's answers are to another's. Knows logits; knows nothing of labels but to fit a temperature."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.metrics.accuracy import Labels, Logits
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+def mean_kl(original: Logits, logits: Logits) -> float:
+    """Mean over rows of KL(original || candidate) between softmaxes of logits (rows, classes), in nats."""
+    p, q = log_softmax(original), log_softmax(logits)
+    return max(0.0, float((np.exp(p) * (p - q)).sum(-1).mean()))
+
+
+def agreement(left: Logits, right: Logits) -> float:
+    """Share of the rows where both predict the same class."""
+    return float((left.argmax(-1) == right.argmax(-1)).mean())
+
+
+def expected_drop(original: Logits, logits: Logits, temperature: float = 1.0) -> float:
+    """Accuracy lost against the original as the original's own probabilities p expect it, without labels.
+
+    Mean over rows of p[original's class] - p[candidate's class], p = softmax(original / temperature). At most as
+    good as the original is calibrated: fit the temperature first.
+    """
+    p = np.exp(log_softmax(original / temperature))
+    rows = np.arange(len(p))
+    return float((p[rows, original.argmax(-1)] - p[rows, logits.argmax(-1)]).mean())
+
+
+def fit_temperature(logits: Logits, labels: Labels) -> float:
+    """The temperature, from 0.05 to 20, under which labels are likeliest (Guo et al. 2017).
+
+    Golden-section search on the logarithm: the negative log likelihood has a single minimum.
+    """
+    low, high = math.log(_COLDEST), math.log(_HOTTEST)
+    while high - low > 1e-4:
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if _nll(logits, labels, math.exp(left)) < _nll(logits, labels, math.exp(right)):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
+def _nll(logits: Logits, labels: Labels, temperature: float) -> float:
+    return -float(log_softmax(logits / temperature)[np.arange(len(labels)), labels].mean())

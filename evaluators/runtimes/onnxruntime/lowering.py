@@ -1,0 +1,217 @@
+"""From the template's operators to those a runtime executes, for one member. Knows operators, widths; knows no files.
+
+Each linear becomes one operator: MatMul and Add in fp32, DynamicQuantizeMatMul in 8 bits (what onnxruntime fuses the
+graphs of `quantize_dynamic` into), MatMulNBits in 4. A residual addition becomes `Sum`: onnxruntime would fuse `Add`
+and the layer norm behind it into SkipLayerNormalization, whose CPU kernel is slower (by 12 % in int8 MiniLM-L6).
+Where the head sees the first token only, so does everything behind the keys and values of the last attention block.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from evaluators.runtimes.onnxruntime.graph import (
+    ATTENTION,
+    ATTENTION_OUTPUT,
+    DOMAIN,
+    FFN,
+    FFN_IN,
+    FFN_OUT,
+    HEAD,
+    QUERY_KEY_VALUE,
+    Lowered,
+    Original,
+    live_nodes,
+    place,
+)
+from evaluators.runtimes.onnxruntime.weights import Cut, Indices, Tensor
+from spaces.axes.pruning import LayerUnits, Pruning
+from spaces.axes.quantization import Quantization
+from spaces.errors import DesignError
+from spaces.shape import ModelShape
+
+CONTRIB = "com.microsoft"
+SMALLEST_HEAD = 16  # outputs; a classifier of fewer stays in fp32: there is nothing to gain, and it decides
+_INT8_COMPUTE = 4  # accuracy_level of MatMulNBits
+_FIRST = np.zeros(1, np.int64)
+
+
+class Lowering:
+    """One pass over the original's nodes for one member.
+
+    Args:
+        original: the opened template; stays as it was.
+        pruning: what stays.
+        widths: bits of every part.
+        shorten: whether tokens that the head does not see are left out where nothing reads them.
+
+    Raises:
+        DesignError: the member was decoded for another model, or leaves a width open.
+    """
+
+    def __init__(self, original: Original, pruning: Pruning, widths: Quantization, *, shorten: bool = True) -> None:
+        _check(original.shape, pruning, widths)
+        self._original = original
+        self._units = pruning.layers
+        self._widths = widths
+        self._lowered = Lowered()
+        attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
+        self._short = attending[-1] if shorten and original.reads_first_token and attending else None
+        self._first: dict[str, str] = {}
+
+    def run(self) -> Lowered:
+        """The member's nodes and tensors."""
+        kinds = {"Linear": self._linear, "Residual": self._residual, "Table": self._table}
+        for node in self._live():
+            if node.domain == DOMAIN:
+                kinds[node.op_type](node)
+            else:
+                self._lowered.nodes.append(node)
+                self._lowered.tensors |= {
+                    name: self._original.others[name] for name in node.input if name in self._original.others
+                }
+        return self._lowered
+
+    def _live(self) -> list[onnx.NodeProto]:
+        """Nodes that are needed once blocks and layers are gone, reading what stands for those."""
+        stands_for = self._bypasses()
+        nodes = []
+        for node in self._original.nodes:
+            if any(name in stands_for for name in node.input):
+                changed = onnx.NodeProto()
+                changed.CopyFrom(node)
+                del changed.input[:]
+                changed.input.extend(_resolved(name, stands_for) for name in node.input)
+                nodes.append(changed)
+            else:
+                nodes.append(node)
+        return live_nodes(nodes, ["logits"])
+
+    def _bypasses(self) -> dict[str, str]:
+        """By tensor that is gone, the one that stands for it."""
+        ends = zip(self._original.layers, self._units, strict=True)
+        bypasses = {layer.leaves: layer.enters for layer, units in ends if units is None}
+        for node in self._original.nodes:
+            if node.op_type == "Residual" and node.domain == DOMAIN:
+                layer, part = place(node)
+                units = self._units[layer]
+                if units is not None and not (units.heads if part == ATTENTION else units.neurons):
+                    bypasses[node.output[0]] = node.input[1]
+        return bypasses
+
+    def _linear(self, node: onnx.NodeProto) -> None:
+        layer, part = place(node)
+        matrix, name = self._original.matrices[node.input[1]], node.input[1].removesuffix(".matrix")
+        narrow = part == HEAD and matrix.shape[1] < SMALLEST_HEAD
+        bits = 32 if narrow else self._bits(layer, part)
+        cut = matrix.cut(*self._kept(layer, part))
+        if layer == self._short and part == QUERY_KEY_VALUE:
+            query, *others = node.output
+            first, rest = cut.split(cut.outputs // 3)
+            self._product(self._first_token(node.input[0]), first, bits, f"{name}.query", [query])
+            self._product(node.input[0], rest, bits, f"{name}.key_value", others)
+        else:
+            self._product(node.input[0], cut, bits, name, node.output)
+
+    def _product(self, enters: str, cut: Cut, bits: int, name: str, leaves: Sequence[str]) -> None:
+        whole = leaves[0] if len(leaves) == 1 else f"{name}.joined"
+        products = {32: self._fp32, 8: self._int8, 4: self._int4}
+        products[bits](enters, cut, name, whole)
+        if len(leaves) > 1:
+            self._lowered.node("Split", [whole], leaves, axis=-1, num_outputs=len(leaves))
+
+    def _fp32(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+        add = self._lowered.tensor
+        self._lowered.node("MatMul", [enters, add(f"{name}.matrix", cut.full())], [f"{name}.product"])
+        self._lowered.node("Add", [f"{name}.product", add(f"{name}.bias", cut.bias())], [leaves])
+
+    def _int8(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+        add, (values, scales) = self._lowered.tensor, cut.eight()
+        inputs = [add(f"{name}.int8", values), add(f"{name}.scales", scales), "", add(f"{name}.bias", cut.bias())]
+        self._lowered.node("DynamicQuantizeMatMul", [enters, *inputs], [leaves], CONTRIB)
+
+    def _int4(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+        add, (codes, scales, block) = self._lowered.tensor, cut.four()
+        inputs = [add(f"{name}.int4", codes), add(f"{name}.scales", scales), "", "", add(f"{name}.bias", cut.bias())]
+        sizes = {"K": cut.inputs, "N": cut.outputs, "bits": 4, "block_size": block, "accuracy_level": _INT8_COMPUTE}
+        self._lowered.node("MatMulNBits", [enters, *inputs], [leaves], CONTRIB, **sizes)
+
+    def _residual(self, node: onnx.NodeProto) -> None:
+        branch, skip = node.input
+        if place(node) == (self._short, ATTENTION):
+            skip = self._first_token(skip)
+        self._lowered.node("Sum", [branch, skip], node.output)
+
+    def _table(self, node: onnx.NodeProto) -> None:
+        name, ids = node.input
+        table, bits, add = self._original.tables[name], self._widths.embeddings, self._lowered.tensor
+        if bits == 32:
+            self._lowered.node("Gather", [add(name, table.full()), ids], node.output)
+            return
+        codes, scales, block = table.rounded(bits)
+        inputs = [add(f"{name}.int{bits}", codes), ids, add(f"{name}.scales", scales)]
+        attributes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+        self._lowered.node("GatherBlockQuantized", inputs, node.output, CONTRIB, **attributes)
+
+    def _first_token(self, tensor: str) -> str:
+        """(B, T, D) -> (B, 1, D)"""
+        if tensor not in self._first:
+            index = self._lowered.tensor("first_token", Tensor(np.int64, (1,), lambda: _FIRST))
+            self._first[tensor] = f"{tensor}.first"
+            self._lowered.node("Gather", [tensor, index], [self._first[tensor]], axis=1)
+        return self._first[tensor]
+
+    def _kept(self, layer: int, part: str) -> tuple[Indices, Indices]:
+        """Rows and columns of a linear's matrix that stay."""
+        units, shape = (self._units[layer] if layer >= 0 else None), self._original.shape
+        if units is None:
+            return None, None
+        if part == QUERY_KEY_VALUE:
+            return None, _of_heads(units, shape, copies=3)
+        if part == ATTENTION_OUTPUT:
+            return _of_heads(units, shape, copies=1), None
+        neurons = None if len(units.neurons) == shape.ffn else units.neurons
+        return (neurons, None) if part == FFN_OUT else (None, neurons)
+
+    def _bits(self, layer: int, part: str) -> int:
+        widths = self._widths.layers[layer] if layer >= 0 else None
+        if widths is None:
+            return self._widths.head
+        bits = widths.ffn if part in (FFN_IN, FFN_OUT) else widths.attention
+        assert bits is not None, f"layer {layer} has no width for {part}"
+        return bits
+
+
+def _of_heads(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
+    """Indices of the heads that stay, in each of `copies` projections side by side; None if all stay."""
+    if len(units.heads) == shape.heads:
+        return None
+    starts = [(copy * shape.heads + head) * shape.head_size for copy in range(copies) for head in units.heads]
+    return [start + offset for start in starts for offset in range(shape.head_size)]
+
+
+def _resolved(name: str, stands_for: Mapping[str, str]) -> str:
+    while name in stands_for:
+        name = stands_for[name]
+    return name
+
+
+def _check(shape: ModelShape, pruning: Pruning, widths: Quantization) -> None:
+    if not len(pruning.layers) == len(widths.layers) == shape.layers:
+        raise DesignError(
+            f"The design prunes {len(pruning.layers)} layers and quantizes {len(widths.layers)}, "
+            f"the model has {shape.layers}. Decode it for this model."
+        )
+    _check_width("the embeddings", widths.embeddings)
+    _check_width("the head", widths.head)
+    for index, (units, bits) in enumerate(zip(pruning.layers, widths.layers, strict=True)):
+        if units is not None and units.heads:
+            _check_width(f"the {ATTENTION} block of layer {index}", None if bits is None else bits.attention)
+        if units is not None and units.neurons:
+            _check_width(f"the {FFN} block of layer {index}", None if bits is None else bits.ffn)
+
+
+def _check_width(what: str, bits: int | None) -> None:
+    if bits not in (32, 8, 4):
+        raise DesignError(f"The design gives {what} {bits} bits, expected 32, 8 or 4. Give it one of these.")

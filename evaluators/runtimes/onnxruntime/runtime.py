@@ -1,0 +1,83 @@
+"""Models run by onnxruntime, on CPU or CUDA. Knows sessions and devices; knows nothing of how a graph is cut."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from evaluators.runtimes.onnxruntime.template import OnnxTemplate
+from spaces.errors import ModelError
+
+logger = logging.getLogger(__name__)
+_ERRORS = 3  # onnxruntime's severity; its warnings speak of its own graph rewriting
+
+
+class OnnxRuntime:
+    """onnxruntime in 32, 8 (dynamic, per column) and 4 bits (blocks of weights, int8 arithmetic)."""
+
+    name: str = "onnxruntime"
+    version: str = str(onnxruntime.__version__)
+    bits: tuple[int, ...] = (32, 8, 4)
+    filename: str = "model.onnx"
+
+    def template(self, model: Any) -> OnnxTemplate:
+        """Export a copy of `model`, of `transformers`, once.
+
+        Raises:
+            ModelError: the model is not an encoder with standard attention.
+        """
+        from evaluators.anatomy import Anatomy
+        from evaluators.runtimes.onnxruntime.canonical import canonical
+        from evaluators.runtimes.onnxruntime.export import export
+
+        anatomy = Anatomy.of(model)
+        graph, layers = canonical(export(model), anatomy)
+        return OnnxTemplate(graph.SerializeToString(), layers, anatomy.shape)
+
+    def load(self, artefact: bytes | Path, *, threads: int, device: str = "cpu") -> "OnnxPredictor":
+        """Open an artefact's file, or its bytes.
+
+        Raises:
+            ModelError: not a model that onnxruntime can open.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS
+        source = artefact if isinstance(artefact, bytes) else str(artefact)
+        try:
+            session = onnxruntime.InferenceSession(source, options, providers=_providers(device))
+        except Exception as error:  # onnxruntime's errors share no base class
+            what = "These bytes are" if isinstance(artefact, bytes) else f"{artefact} is"
+            raise ModelError(
+                f"{what} not a model that onnxruntime {self.version} opens: {error}. Export it again."
+            ) from error
+        return OnnxPredictor(session)
+
+
+class OnnxPredictor:
+    """A loaded model: padded inputs, each (B, T), to logits (B, C) in float32; other inputs are ignored."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._names = [entry.name for entry in session.get_inputs()]
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._names})[0]
+        return logits
+
+
+def _providers(device: str) -> list[str]:
+    wanted = (
+        ["CUDAExecutionProvider", "CPUExecutionProvider"] if device.startswith("cuda") else ["CPUExecutionProvider"]
+    )
+    missing = [provider for provider in wanted if provider not in onnxruntime.get_available_providers()]
+    if missing:
+        logger.warning(
+            "Device %s asked for, but onnxruntime has no %s; running on the CPU.", device, ", ".join(missing)
+        )
+    return [provider for provider in wanted if provider not in missing]

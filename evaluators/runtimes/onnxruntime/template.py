@@ -1,0 +1,127 @@
+"""The original as a graph ready to be cut. Knows how to open, lower and write it; knows nothing of torch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from evaluators.runtimes.onnxruntime.export import OPSET
+from evaluators.runtimes.onnxruntime.graph import DOMAIN, LayerEnds, Lowered, Original
+from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
+from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
+from spaces.axes.pruning import Pruning
+from spaces.axes.quantization import Quantization
+from spaces.design import Member
+from spaces.shape import ModelShape
+
+_IR_VERSION = 10  # the first with opset 21; older runtimes refuse newer files
+
+
+@dataclass(frozen=True)
+class OnnxTemplate:
+    """A canonical graph with its weights. Pickles as those bytes; each process opens it once, at first use.
+
+    Args:
+        graph: a serialised ONNX model in the operators of graph.py.
+        layers: where its layers begin and end.
+        shape: the model's sizes.
+    """
+
+    graph: bytes
+    layers: tuple[LayerEnds, ...]
+    shape: ModelShape
+
+    def assemble(self, member: Member) -> bytes:
+        """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
+
+        Raises:
+            DesignError: the member was decoded for another model.
+        """
+        return self._written(self._lowering(member).run())
+
+    def size(self, member: Member) -> int:
+        """Bytes of that file, from shapes alone."""
+        lowered = self._lowering(member).run()
+        empty = len(self._written(lowered, filled=False))
+        return empty + sum(tensor.nbytes + 2 * _varint_bytes(tensor.nbytes) for tensor in lowered.tensors.values())
+
+    def untouched(self) -> bytes:
+        """The original in fp32, every token in every layer; node by node the exported graph's values."""
+        lowering = Lowering(
+            self._original, Pruning.identity(self.shape), Quantization.uniform(self.shape), shorten=False
+        )
+        return self._written(lowering.run())
+
+    def _lowering(self, member: Member) -> Lowering:
+        configs = {type(config): config for config in member.configs}
+        pruning = configs.get(Pruning, Pruning.identity(self.shape))
+        widths = configs.get(Quantization, Quantization.uniform(self.shape))
+        assert isinstance(pruning, Pruning)
+        assert isinstance(widths, Quantization)
+        return Lowering(self._original, pruning, widths)
+
+    def _written(self, lowered: Lowered, *, filled: bool = True) -> bytes:
+        model = onnx.ModelProto(ir_version=_IR_VERSION)
+        model.opset_import.extend([helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)])
+        graph = model.graph
+        graph.name = "paretoformer"
+        graph.input.extend(self._opened.graph.input)
+        graph.output.extend(self._opened.graph.output)
+        graph.node.extend(lowered.nodes)
+        for name, tensor in lowered.tensors.items():
+            tensor.write(graph.initializer.add(), name, filled=filled)
+        return bytes(model.SerializeToString())
+
+    @cached_property
+    def _opened(self) -> onnx.ModelProto:
+        return onnx.load_from_string(self.graph)
+
+    @cached_property
+    def _original(self) -> Original:
+        nodes = tuple(self._opened.graph.node)
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self._opened.graph.initializer}
+        linears = [node for node in nodes if node.domain == DOMAIN and node.op_type == "Linear"]
+        tables = [node for node in nodes if node.domain == DOMAIN and node.op_type == "Table"]
+        return Original(
+            nodes=nodes,
+            matrices={node.input[1]: Matrix(arrays[node.input[1]], arrays[node.input[2]]) for node in linears},
+            tables={node.input[0]: Table(arrays[node.input[0]]) for node in tables},
+            others={name: _constant(array) for name, array in arrays.items()},
+            layers=self.layers,
+            shape=self.shape,
+            reads_first_token=self._reads_first_token(nodes, arrays),
+        )
+
+    def _reads_first_token(self, nodes: tuple[onnx.NodeProto, ...], arrays: dict[str, NDArray[Any]]) -> bool:
+        """Whether all that follows the last layer, but for layer norms, is one selection of token 0."""
+        tensor = self.layers[-1].leaves
+        while True:
+            readers = [node for node in nodes if tensor in node.input]
+            if len(readers) != 1 or readers[0].op_type != "LayerNormalization":
+                return len(readers) == 1 and _selects_first(readers[0], arrays)
+            tensor = readers[0].output[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"graph": self.graph, "layers": self.layers, "shape": self.shape}
+
+
+def _constant(array: NDArray[Any]) -> Tensor:
+    return Tensor(array.dtype.type, array.shape, lambda: array)
+
+
+def _selects_first(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]]) -> bool:
+    index = arrays.get(node.input[1]) if node.op_type == "Gather" else None
+    return (
+        index is not None
+        and index.shape == ()
+        and index == 0
+        and [a.i for a in node.attribute if a.name == "axis"] == [1]
+    )
+
+
+def _varint_bytes(length: int) -> int:
+    """Bytes in which protobuf writes a length; a tensor holds its values' length, and the graph the tensor's."""
+    return max(1, -(-length.bit_length() // 7))

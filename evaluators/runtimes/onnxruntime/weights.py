@@ -1,0 +1,161 @@
+"""Tensors of an artefact, cut and in few bits, computed only when wanted. Knows arrays and widths; knows no graph."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from evaluators.runtimes.onnxruntime import quantize
+from evaluators.runtimes.onnxruntime.quantize import Blocks, Columns, Floats
+
+Indices = Sequence[int] | None  # None: all of them
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An initializer to be: its shape is known, its values are computed on demand."""
+
+    dtype: type[np.generic]
+    shape: tuple[int, ...]
+    values: Callable[[], NDArray[Any]]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def write(self, proto: onnx.TensorProto, name: str, *, filled: bool) -> None:
+        """Into an empty `proto`, with or without the bytes of its values."""
+        proto.name, proto.data_type = name, helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        proto.dims.extend(self.shape)
+        if filled:
+            values = np.asarray(self.values(), self.dtype)
+            assert values.shape == self.shape, f"{name} is {values.shape}, expected {self.shape}"
+            proto.raw_data = values.tobytes()
+
+
+class Matrix:
+    """A weight (K, N) of the original with its bias (N,), and what was computed from them before.
+
+    Whole matrices and selections of columns (outputs) come from one rounding of the whole, which is exact because no
+    scale spans two columns; a selection of rows (inputs) is rounded anew.
+    """
+
+    def __init__(self, values: Floats, bias: Floats) -> None:
+        self.values = values
+        self.bias = bias
+        self._columns: Columns | None = None
+        self._blocks: Blocks | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+    def cut(self, rows: Indices, columns: Indices) -> "Cut":
+        """The selection that stays."""
+        return Cut(self, rows, columns)
+
+    def columns(self) -> Columns:
+        """The whole in int8."""
+        if self._columns is None:
+            self._columns = quantize.by_column(self.values)
+        return self._columns
+
+    def blocks(self) -> Blocks:
+        """The whole in 4 bits, as rows (N, K)."""
+        if self._blocks is None:
+            self._blocks = quantize.by_block(np.ascontiguousarray(self.values.T), 4)
+        return self._blocks
+
+
+class Cut:
+    """A selection of a matrix's rows and columns in every width."""
+
+    def __init__(self, matrix: Matrix, rows: Indices, columns: Indices) -> None:
+        self._matrix = matrix
+        self._rows = None if rows is None else np.asarray(rows, dtype=np.intp)
+        self._columns = slice(None) if columns is None else np.asarray(columns, dtype=np.intp)
+        whole = matrix.shape
+        self.inputs = whole[0] if rows is None else len(rows)
+        self.outputs = whole[1] if columns is None else len(columns)
+        self._anew: Columns | Blocks | None = None
+
+    def split(self, outputs: int) -> tuple["Cut", "Cut"]:
+        """The first `outputs` columns, and the others."""
+        kept = np.arange(self._matrix.shape[1])[self._columns].tolist()
+        return Cut(self._matrix, None, kept[:outputs]), Cut(self._matrix, None, kept[outputs:])
+
+    def bias(self) -> Tensor:
+        return Tensor(np.float32, (self.outputs,), lambda: self._matrix.bias[self._columns])
+
+    def full(self) -> Tensor:
+        """(K, N) in fp32."""
+        return Tensor(np.float32, (self.inputs, self.outputs), self._values)
+
+    def eight(self) -> tuple[Tensor, Tensor]:
+        """(K, N) in int8, and scales (N,)."""
+        return (
+            Tensor(np.int8, (self.inputs, self.outputs), lambda: self._by_column().values),
+            Tensor(np.float32, (self.outputs,), lambda: self._by_column().scales),
+        )
+
+    def four(self) -> tuple[Tensor, Tensor, int]:
+        """Packed codes (N, blocks, bytes), scales (N, blocks), and the block size."""
+        block = quantize.block_size(self.inputs)
+        blocks = -(-self.inputs // block)
+        return (
+            Tensor(np.uint8, (self.outputs, blocks, block // 2), lambda: self._by_block().codes),
+            Tensor(np.float32, (self.outputs, blocks), lambda: self._by_block().scales),
+            block,
+        )
+
+    def _values(self) -> Floats:
+        rows = self._matrix.values if self._rows is None else self._matrix.values[self._rows]
+        selected: Floats = rows[:, self._columns]
+        return selected
+
+    def _by_column(self) -> Columns:
+        if self._rows is None:
+            whole = self._matrix.columns()
+            return Columns(whole.values[:, self._columns], whole.scales[self._columns])
+        if not isinstance(self._anew, Columns):
+            self._anew = quantize.by_column(self._values())
+        return self._anew
+
+    def _by_block(self) -> Blocks:
+        if self._rows is None:
+            whole = self._matrix.blocks()
+            return Blocks(whole.codes[self._columns], whole.scales[self._columns])
+        if not isinstance(self._anew, Blocks):
+            self._anew = quantize.by_block(np.ascontiguousarray(self._values().T), 4)
+        return self._anew
+
+
+class Table:
+    """An embedding table (V, D) of the original in every width."""
+
+    def __init__(self, rows: Floats) -> None:
+        self._rows = rows
+        self._rounded: dict[int, Blocks] = {}
+
+    def full(self) -> Tensor:
+        return Tensor(np.float32, self._rows.shape, lambda: self._rows)
+
+    def rounded(self, bits: int) -> tuple[Tensor, Tensor, int]:
+        """Codes (V, D * bits / 8) uint8, scales (V, blocks), and the block size; D is even."""
+        count, width = self._rows.shape
+        block = quantize.block_size(width)
+        stored = width * bits // 8
+        return (
+            Tensor(np.uint8, (count, stored), lambda: self._blocks(bits).codes.reshape(count, -1)[:, :stored]),
+            Tensor(np.float32, (count, -(-width // block)), lambda: self._blocks(bits).scales),
+            block,
+        )
+
+    def _blocks(self, bits: int) -> Blocks:
+        if bits not in self._rounded:
+            self._rounded[bits] = quantize.by_block(self._rows, bits)
+        return self._rounded[bits]

@@ -1,0 +1,186 @@
+"""Models run by PyTorch itself, on CPU or CUDA. Knows safetensors files and devices; knows no arithmetic of pruning."""
+
+import copy
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy
+from evaluators.transforms.base import apply
+from spaces.axes.pruning import Pruning
+from spaces.design import Member
+from spaces.errors import ModelError
+from spaces.shape import ModelShape
+
+logger = logging.getLogger(__name__)
+
+# The one key of our metadata: safetensors writes several in random order, and equal members shall have equal bytes.
+METADATA = "paretoformer"
+_CURE = "Export the model again with runtime torch."
+
+
+class TorchRuntime:
+    """PyTorch in fp32. An artefact is one safetensors file: every tensor of the built model, and in its
+    metadata the original's architecture (class name) and configuration, and the design."""
+
+    name: str = "torch"
+    version: str = str(torch.__version__)
+    bits: tuple[int, ...] = (32,)
+    filename: str = "model.safetensors"
+
+    def template(self, model: PreTrainedModel) -> "TorchTemplate":
+        """Prepare a copy of `model` in fp32."""
+        return TorchTemplate(nn.Module.to(copy.deepcopy(model), "cpu", torch.float32).train(False))
+
+    def load(self, artefact: bytes | Path, *, threads: int, device: str = "cpu") -> "TorchPredictor":
+        """Open an artefact; sets the number of threads of the whole process.
+
+        Raises:
+            ModelError: not a file that `assemble` wrote.
+        """
+        torch.set_num_threads(threads)
+        where = _available(device)
+        data = artefact if isinstance(artefact, bytes) else artefact.read_bytes()
+        tensors, origin = _read(data)
+        original = _skeleton(_architecture(origin["architecture"]), origin["config"])
+        model = apply(_structure(origin["design"]), original).to_empty(device=where).train(False)
+        _fill(model, tensors)
+        return TorchPredictor(model.requires_grad_(False), where)
+
+
+@dataclass(frozen=True)
+class TorchTemplate:
+    """The original in fp32 on the CPU, ready to be cut."""
+
+    model: PreTrainedModel
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's sizes."""
+        return Anatomy.of(self.model).shape
+
+    def untouched(self) -> bytes:
+        """The original as the bytes of a safetensors file."""
+        return self.assemble(Member((Pruning.identity(self.shape),)))
+
+    def assemble(self, member: Member) -> bytes:
+        """The built model as the bytes of a safetensors file.
+
+        Raises:
+            ModelError: the member asks for widths other than 32 bits.
+        """
+        tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(apply(member, self.model)).items()}
+        return safetensors.torch.save(tensors, self._metadata(member))
+
+    def size(self, member: Member) -> int:
+        """Bytes of that file, from shapes alone."""
+        tensors = _tensors(apply(member, _skeleton(type(self.model), self.model.config.to_diff_dict())))
+        return _header_bytes(tensors, self._metadata(member)) + sum(tensor.nbytes for tensor in tensors.values())
+
+    def _metadata(self, member: Member) -> dict[str, str]:
+        origin = {
+            "architecture": type(self.model).__name__,
+            "config": self.model.config.to_diff_dict(),
+            "design": {config.family: config.to_decoded() for config in member.configs},
+        }
+        return {METADATA: json.dumps(origin, sort_keys=True)}
+
+
+@dataclass(frozen=True)
+class TorchPredictor:
+    """A loaded model: padded inputs, each (B, T), to logits (B, C) in float32."""
+
+    model: PreTrainedModel
+    device: torch.device
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: Tensor = self.model(
+                **{name: torch.tensor(values, device=self.device) for name, values in inputs.items()}
+            ).logits
+        return logits.float().cpu().numpy()
+
+
+def _available(device: str) -> torch.device:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("Device %s asked for, but torch sees no CUDA device; running on the CPU.", device)
+        return torch.device("cpu")
+    return torch.device(device)
+
+
+def _read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors, and where they come from: architecture, config, design."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"Not a safetensors file: {error}. {_CURE}") from error
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    if METADATA not in metadata:
+        raise ModelError(f"The safetensors file has no {METADATA!r} in its metadata: its design is unknown. {_CURE}")
+    return tensors, json.loads(metadata[METADATA])
+
+
+def _architecture(name: str) -> type[PreTrainedModel]:
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        version = transformers.__version__
+        raise ModelError(
+            f"transformers {version} has no model class {name!r}. Install the version it was exported with."
+        )
+    return found
+
+
+def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object]) -> PreTrainedModel:
+    """The original's structure without values: no time for random weights, no draw from the global generator."""
+    kind = architecture.config_class
+    assert kind is not None, f"{architecture.__name__} has no configuration class"
+    with torch.device("meta"):
+        return architecture(kind.from_dict(dict(config)))
+
+
+def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
+    """The families of `design` that change a model's structure."""
+    return Member((Pruning.from_decoded(design[Pruning.family]),) if Pruning.family in design else ())
+
+
+def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Parameters and all buffers, those outside the state dict too: a skeleton has no values for them."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _fill(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy values into all of the model's tensors."""
+    slots = _tensors(model)
+    expected = {(name, tuple(slot.shape)) for name, slot in slots.items()}
+    found = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if expected != found:
+        raise ModelError(
+            f"The file's tensors do not fit its design: expected {sorted(expected - found)[:2]}, "
+            f"found {sorted(found - expected)[:2]}. {_CURE}"
+        )
+    with torch.no_grad():
+        for name, slot in slots.items():
+            slot.copy_(tensors[name])
+
+
+def _header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+    """Length prefix and JSON header of a safetensors file, padded to 8 bytes."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-header // 8) * 8

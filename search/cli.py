@@ -1,0 +1,277 @@
+"""The command line. Knows flags and exit codes; every command's work is done elsewhere and imported when needed."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from spaces.errors import CallerError, ConfigError, ParetoformerError
+
+app = typer.Typer(
+    help="Search for smaller and faster versions of a fine-tuned transformer; pick one by a latency or size budget.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/first.", show_default=False)]
+MaxLatency = Annotated[str | None, typer.Option(help="Mean latency per call: 5ms, or 40% of the original's.")]
+MaxSize = Annotated[str | None, typer.Option(help="Bytes of the files needed for inference: 20MB, or 30%.")]
+MaxDrop = Annotated[str | None, typer.Option(help="Accuracy that may be lost: 1pt (a point), or 1% (relative).")]
+Trials = Annotated[int | None, typer.Option(help="Designs to evaluate in all.")]
+Timeout = Annotated[str | None, typer.Option(help="Stop searching after 90s, 10m or 2h.")]
+Confidence = Annotated[float | None, typer.Option(help="Confidence of the certificate.")]
+Seed = Annotated[int | None, typer.Option(help="Draws splits, fine-tuning and search.")]
+Format = Annotated[str, typer.Option(help="table, json or csv.")]
+
+
+@app.command(
+    epilog="Example: paretoformer search --model minilm --task movie-reviews --max-accuracy-drop 1pt --out results/a"
+)
+def search(
+    config: Annotated[Path | None, typer.Argument(help="A YAML file; flags win over it.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Folder, Hub id, or a name from `list models`.")] = None,
+    task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a CSV, JSONL or Parquet file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_accuracy_drop: MaxDrop = None,
+    confidence: Confidence = None,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    sampler: Annotated[str | None, typer.Option(help="A name from `list samplers`.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001.")] = None,
+    storage: Annotated[str | None, typer.Option(help="An Optuna storage URL instead of the run's own file.")] = None,
+    seed: Seed = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the space and a forecast; evaluate a few designs only.")] = False,
+) -> None:
+    """Search designs, verify the front, and pick."""
+    from search import run
+    from search.config import RunConfig, merged, read_yaml
+
+    flags = {
+        "model": model,
+        "task": task,
+        "limits.latency": max_latency,
+        "limits.size": max_size,
+        "limits.accuracy_drop": max_accuracy_drop,
+        "confidence": confidence,
+        "search.trials": trials,
+        "search.timeout": timeout,
+        "search.sampler": sampler,
+        "search.workers": workers,
+        "search.address": address,
+        "search.storage": storage,
+        "search.seed": seed,
+    }
+    resolved = RunConfig.parse(merged(read_yaml(config) if config else {}, flags))
+    if dry_run:
+        run.forecast(resolved)
+        return
+    folder = out or run.fresh_folder(resolved)
+    _show_outcome(folder, _interruptible(folder, lambda: run.search(resolved, folder)))
+
+
+@app.command(epilog="Example: paretoformer resume results/first --trials 300 --max-latency 3ms")
+def resume(
+    run_folder: Run,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_accuracy_drop: MaxDrop = None,
+) -> None:
+    """Go on with an interrupted run, or with more trials or other limits; finished trials still count."""
+    from search import run
+
+    flags = {
+        "search.trials": trials,
+        "search.timeout": timeout,
+        "limits.latency": max_latency,
+        "limits.size": max_size,
+        "limits.accuracy_drop": max_accuracy_drop,
+    }
+    _show_outcome(run_folder, _interruptible(run_folder, lambda: run.resume(run_folder, flags)))
+
+
+@app.command(epilog="Example: paretoformer verify results/first --on here")
+def verify(
+    run_folder: Run,
+    on: Annotated[str, typer.Option(help="Where to measure: here.")] = "here",
+) -> None:
+    """Export and measure the front's members again, on this machine."""
+    from search import run
+
+    if on != "here":
+        raise ConfigError(f"--on {on!r} is not known. The only place to measure is 'here', this machine.")
+    _show_outcome(run_folder, _interruptible(run_folder, lambda: run.verify(run_folder)))
+
+
+@app.command(epilog="Example: paretoformer status results/first")
+def status(run_folder: Run) -> None:
+    """How far a run has come; works while it runs."""
+    from search import present
+
+    typer.echo(present.status(run_folder))
+
+
+@app.command(epilog="Example: paretoformer front results/first --format csv > front.csv")
+def front(
+    run_folder: Run,
+    format: Format = "table",
+    all: Annotated[
+        bool, typer.Option("--all", help="Also members that were not verified, and dominated ones.")
+    ] = False,
+) -> None:
+    """The Pareto front: verified members, baselines and picks."""
+    from search import present
+
+    typer.echo(present.front(run_folder, _one_of("--format", format, ("table", "json", "csv")), everything=all))
+
+
+@app.command(epilog="Example: paretoformer select results/first --max-latency 3ms --prefer accuracy --export model/")
+def select(
+    run_folder: Run,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_accuracy_drop: MaxDrop = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Accuracy on the confirm rows, as a fraction.")] = None,
+    prefer: Annotated[str | None, typer.Option(help="accuracy, latency, size or knee.")] = None,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="Drop the limits that the run was given.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write the picked model to this folder.")] = None,
+    format: Format = "table",
+) -> None:
+    """Pick the member that fits a budget, and export it."""
+    from search import present
+
+    if prefer is not None:
+        _one_of("--prefer", prefer, ("accuracy", "latency", "size", "knee"))
+    given = {"latency": max_latency, "size": max_size, "accuracy_drop": max_accuracy_drop}
+    asked = present.Asked(
+        {name: text for name, text in given.items() if text}, min_accuracy, prefer, keep=not no_limits
+    )
+    typer.echo(present.select(run_folder, asked, export, _one_of("--format", format, ("table", "json"))))
+
+
+@app.command(epilog='Example: paretoformer predict model/ --text "A moving film."')
+def predict(
+    model_dir: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
+    text: Annotated[str | None, typer.Option(help="One text.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON lines with a `text` each.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads the model may use.", min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(help="Rows per call.", min=1)] = 1,
+) -> None:
+    """Run an exported model; one JSON line per text on standard output, in order."""
+    from search import run
+
+    if (text is None) == (file is None):
+        raise ConfigError("predict takes one of --text and --file. Example: predict model/ --text 'A moving film.'")
+    for line in run.predict(model_dir, text, file, threads=threads, batch_size=batch_size):
+        typer.echo(json.dumps(line))
+
+
+@app.command(epilog="Example: paretoformer bench model/ results/first/baseline/fair --task movie-reviews")
+def bench(
+    model_dirs: Annotated[
+        list[Path], typer.Argument(help="Exported models; the first is the reference.", show_default=False)
+    ],
+    task: Annotated[str, typer.Option(help="A name from `list tasks`, or a file.")],
+    target: Annotated[Path | None, typer.Option(help="JSON with threads, batch_size, lengths.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads one model may use.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Draws the splits and the timing sample.")] = 0,
+    format: Format = "table",
+) -> None:
+    """Measure exported models side by side: accuracy on the confirm rows, latency, size."""
+    from search import run
+
+    typer.echo(run.bench(model_dirs, task, target, threads, seed, _one_of("--format", format, ("table", "json"))))
+
+
+@app.command(epilog="Example: paretoformer finetune --model minilm --task reviews.csv --out checkpoint/")
+def finetune(
+    model: Annotated[str, typer.Option(help="Folder, Hub id, or a name from `list models`.")],
+    task: Annotated[str, typer.Option(help="A name from `list tasks`, or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the train split.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Draws the splits and the order.")] = 0,
+) -> None:
+    """Fine-tune a model on a task's train split."""
+    from search import run
+
+    run.finetune(model, task, out, epochs=epochs, seed=seed)
+
+
+@app.command(epilog="Example: paretoformer report results/first")
+def report(run_folder: Run) -> None:
+    """Rebuild report.html and front.png."""
+    from search.report import write_report
+
+    for path in write_report(run_folder):
+        typer.echo(path)
+
+
+@app.command("list", epilog="Example: paretoformer list samplers")
+def list_names(what: Annotated[str, typer.Argument(help="tasks, models, samplers, runtimes or knobs.")]) -> None:
+    """The names that flags and configuration files take."""
+    from search import names
+
+    for name, meaning in names.listing(what).items():
+        typer.echo(f"{name:16} {meaning}")
+
+
+def _one_of(flag: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ConfigError(f"{flag} {value!r} is not known. Choose from {', '.join(known)}.")
+    return value
+
+
+def _interruptible(folder: Path, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. Everything finished is saved; go on with: paretoformer resume {folder}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show_outcome(folder: Path, code: int) -> None:
+    from search import present
+
+    typer.echo(present.outcome(folder))
+    if code:
+        raise typer.Exit(code)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; errors are one line on standard error."""
+    from search.guard import check_overwritten
+
+    signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
+    try:
+        check_overwritten()
+        code = app(standalone_mode=False)
+    except ParetoformerError as error:
+        prefix = "Error: " if isinstance(error, CallerError) else ""
+        print(f"{prefix}{error}", file=sys.stderr)
+        code = error.exit_code
+    except typer.TyperException as error:
+        print(f"Error: {error} See paretoformer --help.", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""What a run is asked to do: YAML and flags as one frozen value. Knows keys and units; builds nothing."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from spaces.errors import ConfigError
+from spaces.objectives import Limit
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSizes(Section):
+    """Rows per split; None: 15 % each, at most 1,500 (calibration 10 %, at most 1,024). The rest is train."""
+
+    calibration: int | None = Field(None, ge=1)
+    search: int | None = Field(None, ge=1)
+    confirm: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
+class TaskConfig(Section):
+    """A name from `list tasks`, a file, or a Hub data set."""
+
+    name: str | None = None
+    file: str | None = None
+    dataset: str | None = None
+    config: str | None = None
+    part: str = "train"
+    text: str = "text"
+    label: str = "label"
+    metric: str = "accuracy"
+    splits: SplitSizes = SplitSizes()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return (
+            {"file": value}
+            if Path(value).suffix in (".csv", ".jsonl", ".json", ".parquet", ".tsv")
+            else {"name": value}
+        )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TaskConfig":
+        if sum(source is not None for source in (self.name, self.file, self.dataset)) != 1:
+            raise ValueError("give exactly one of name, file and dataset")
+        return self
+
+
+class TargetConfig(Section):
+    """Where the models will be served."""
+
+    runtime: str = "onnxruntime"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1)
+    lengths: Literal["real"] | int = "real"
+    label: str = "here"
+
+
+class PruningConfig(Section):
+    """Which units may go."""
+
+    blocks: bool = True
+    heads: bool = True
+    ffn: bool = True
+    ffn_group: int = Field(64, ge=1)
+
+
+class QuantizationConfig(Section):
+    """Widths to choose from; None: all that the runtime executes."""
+
+    bits: tuple[int, ...] | None = Field(None, min_length=1)
+    embeddings: tuple[int, ...] | None = Field(None, min_length=1)
+
+
+class SpaceConfig(Section):
+    """The compression families to search; `false` leaves one out."""
+
+    pruning: PruningConfig | Literal[False] = PruningConfig()
+    quantization: QuantizationConfig | Literal[False] = QuantizationConfig()
+
+    @field_validator("pruning", "quantization", mode="before")
+    @classmethod
+    def _defaults_if_true(cls, value: Any) -> Any:
+        return {} if value is True else value
+
+
+class LatencyLimit(Section):
+    """A latency limit on a statistic other than the mean."""
+
+    limit: str
+    statistic: Literal["mean", "p95"] = "mean"
+
+
+class LimitsConfig(Section):
+    """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`."""
+
+    latency: LatencyLimit | None = None
+    size: str | None = None
+    accuracy_drop: str | None = None
+
+    @field_validator("latency", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"limit": value} if isinstance(value, str) else value
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that were given.
+
+        Raises:
+            LimitError: a wrong unit or an impossible value.
+        """
+        given: list[Limit] = []
+        if self.latency is not None:
+            given.append(Limit.parse("latency", self.latency.limit, self.latency.statistic))
+        if self.size is not None:
+            given.append(Limit.parse("size", self.size))
+        if self.accuracy_drop is not None:
+            given.append(Limit.parse("accuracy_drop", self.accuracy_drop))
+        return tuple(given)
+
+
+class SearchConfig(Section):
+    """How to look for designs."""
+
+    sampler: str = "auto"
+    trials: int = Field(200, ge=1)
+    timeout: str | None = None
+    seed: int = Field(0, ge=0)
+    workers: int | None = Field(None, ge=1)
+    address: str | None = None
+    gpus_per_worker: float = Field(0.0, ge=0)
+    rows: int = Field(512, ge=50)
+    storage: str | None = None
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
+            raise ValueError(f"{value!r} is no time; write 90s, 10m or 2h")
+        return value
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit in seconds."""
+        return None if self.timeout is None else float(self.timeout[:-1]) * _SECONDS[self.timeout[-1]]
+
+
+class VerifyConfig(Section):
+    """How thoroughly front members are measured again."""
+
+    members: int = Field(24, ge=1)
+    rounds: int = Field(9, ge=3)
+    processes: int = Field(3, ge=1)
+    inputs: int = Field(100, ge=10)
+
+
+class FinetuneConfig(Section):
+    """Used where the model has no head for the task."""
+
+    epochs: int = Field(3, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    batch_size: int = Field(32, ge=1)
+    max_length: int = Field(128, ge=8)
+
+
+class RunConfig(Section):
+    """Everything that decides a run."""
+
+    model: str = "minilm"
+    task: TaskConfig = TaskConfig(name="movie-reviews")
+    quality: Literal["kl", "metric"] = "kl"
+    target: TargetConfig = TargetConfig()
+    space: SpaceConfig = SpaceConfig()
+    objectives: tuple[Literal["accuracy", "latency", "size"], ...] = ("accuracy", "latency", "size")
+    limits: LimitsConfig = LimitsConfig()
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    search: SearchConfig = SearchConfig()
+    verify: VerifyConfig = VerifyConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    trust_remote_code: bool = False
+
+    @field_validator("objectives")
+    @classmethod
+    def _all_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name each objective once, at least one")
+        return value
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> "RunConfig":
+        """A checked configuration.
+
+        Raises:
+            ConfigError: the first thing wrong, with the nearest known key where one is unknown.
+            LimitError: a limit with a wrong unit.
+        """
+        try:
+            config = cls.model_validate(dict(content))
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+        config.limits.limits()
+        return config
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, every key with its value."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file's content.
+
+    Raises:
+        ConfigError: no such file, no YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read configuration {path}: {error.strerror}. Give the path of a YAML file."
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds a {type(content).__name__}; a configuration is a mapping such as `model: minilm`."
+        )
+    return content
+
+
+def merged(content: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with the flags that were given (not None) on top; names with dots reach into sections."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    for name, value in flags.items():
+        if value is None:
+            continue
+        section, _, key = name.partition(".")
+        if not key:
+            result[section] = value
+            continue
+        inner = result.get(section)
+        result[section] = {**(inner if isinstance(inner, dict) else {}), key: value}
+    return result
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint as one line that names the place and the cure."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if str(part)[0].islower() or str(part).isdigit()]  # without class names
+    path = [part for part in path if not part.startswith(("literal[", "function-"))]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        cure = f"Did you mean {near[0]!r}?" if near else f"Known keys here: {', '.join(known)}."
+        return f"Unknown configuration key {where!r}. {cure}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"Configuration key {where!r}: {message}; found {first.get('input')!r}."
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Keys known inside a section."""
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return sorted(model.model_fields)

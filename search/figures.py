@@ -1,0 +1,246 @@
+"""What is known of a member, as front.json holds it. Knows values and JSON; knows nothing of how they are measured."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+Json = Mapping[str, Any]
+SPLITS = ("search", "confirm", "test")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_triple(self) -> list[float]:
+        """`[value, low, high]`, as speed-ups are written."""
+        return [self.value, self.low, self.high]
+
+    @classmethod
+    def from_triple(cls, triple: list[float]) -> Self:
+        value, low, high = triple
+        return cls(value, low, high)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"value", "ci95"}`, as drops are written."""
+        return {"value": self.value, "ci95": [self.low, self.high]}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        low, high = document["ci95"]
+        return cls(document["value"], low, high)
+
+
+@dataclass(frozen=True)
+class AccuracyFigure:
+    """The task's metric on one split.
+
+    Args:
+        value: the metric, as a fraction.
+        ci95: its 95 % interval.
+        n: rows.
+        drop: against `fair`, paired on the same rows, in fractions; None where there is nothing to pair with.
+    """
+
+    value: float
+    ci95: tuple[float, float]
+    n: int
+    drop: Estimate | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        drop = None if self.drop is None else self.drop.to_json()
+        return {"value": self.value, "ci95": list(self.ci95), "n": self.n, "drop": drop}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        drop = document.get("drop")
+        low, high = document["ci95"]
+        return cls(document["value"], (low, high), document["n"], None if drop is None else Estimate.from_json(drop))
+
+
+@dataclass(frozen=True)
+class LatencyFigure:
+    """Time per call on one target, in ms.
+
+    Args:
+        mean_ms: mean over the fixed inputs of each input's median over rounds.
+        p50_ms: median over the inputs; None where only a prediction is known.
+        p95_ms: 95th percentile over the inputs; None where only a prediction is known.
+        rounds: timing rounds in all; 0 for a prediction.
+        processes: fresh processes they were spread over.
+        speedup: per baseline, the baseline's time over this one.
+    """
+
+    mean_ms: float
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    rounds: int = 0
+    processes: int = 0
+    speedup: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def held(self, statistic: Literal["mean", "p95"]) -> float:
+        """The figure that a limit on `statistic` is held against; the mean where no 95th percentile is known yet."""
+        return self.p95_ms if statistic == "p95" and self.p95_ms is not None else self.mean_ms
+
+    def to_json(self) -> dict[str, Any]:
+        triples = {baseline: estimate.to_triple() for baseline, estimate in self.speedup.items()}
+        return {**vars(self), "speedup": triples}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        speedup = {baseline: Estimate.from_triple(triple) for baseline, triple in document["speedup"].items()}
+        return cls(**{**_known(cls, document), "speedup": speedup})
+
+
+@dataclass(frozen=True)
+class SizeFigure:
+    """Bytes of all files needed for inference, the tokenizer's apart; `ratio` is each baseline's bytes over these."""
+
+    bytes: int
+    tokenizer_bytes: int
+    ratio: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"bytes": self.bytes, "tokenizer_bytes": self.tokenizer_bytes, "ratio": dict(self.ratio)}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        return cls(document["bytes"], document["tokenizer_bytes"], dict(document["ratio"]))
+
+
+@dataclass(frozen=True)
+class TargetFigures:
+    """A member on one further target."""
+
+    latency: LatencyFigure | None
+    size: SizeFigure | None
+    artifact: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"latency": _json_or_none(self.latency), "size": _json_or_none(self.size), "artifact": self.artifact}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        return cls(_latency(document), _size(document), document["artifact"])
+
+
+@dataclass(frozen=True)
+class MemberFigures:
+    """Everything known of one member or baseline.
+
+    Args:
+        key: the member's key; a baseline's name where it has no design.
+        kind: `single`, `cascade` or `baseline`.
+        decoded: the decoded design; None for a baseline without one.
+        knobs: how a space wrote it; None for recipes and baselines.
+        recipe: what proposed it (`search`, a recipe's name, `baseline`).
+        weights: id of its weights.
+        parents: keys of the members it was made of.
+        stages: a cascade's stages; None otherwise.
+        meets_limits: whether it meets every limit of the run; None while nobody can say.
+        verified: whether its exported artefact was loaded again and measured.
+        accuracy: per split (search, confirm, test) its figure; absent where it was not scored.
+        latency, size: on the first target; None where nothing is known.
+        fidelity: closeness to the original (`kl`) and to what search scored (`agreement`).
+        artifact: its folder, relative to the run's.
+        by_target: figures on further targets, by label.
+        note: why it was demoted or counts as collapsed; such a member is never picked.
+    """
+
+    key: str
+    kind: str
+    decoded: Json | None = None
+    knobs: Json | None = None
+    recipe: str = "search"
+    weights: str = "finetuned"
+    parents: tuple[str, ...] = ()
+    stages: tuple[Json, ...] | None = None
+    meets_limits: bool | None = None
+    verified: bool = False
+    accuracy: Mapping[str, AccuracyFigure] = field(default_factory=dict)
+    latency: LatencyFigure | None = None
+    size: SizeFigure | None = None
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    artifact: str | None = None
+    by_target: Mapping[str, TargetFigures] = field(default_factory=dict)
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in ("key", "kind", "decoded", "knobs", "recipe", "weights")},
+            "parents": list(self.parents),
+            "stages": None if self.stages is None else list(self.stages),
+            "meets_limits": self.meets_limits,
+            "verified": self.verified,
+            "accuracy": {split: _json_or_none(self.accuracy.get(split)) for split in SPLITS},
+            "latency": _json_or_none(self.latency),
+            "size": _json_or_none(self.size),
+            "fidelity": dict(self.fidelity),
+            "artifact": self.artifact,
+            "by_target": {label: figures.to_json() for label, figures in self.by_target.items()},
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        scored = {split: figure for split, figure in document["accuracy"].items() if figure is not None}
+        return cls(
+            **{
+                **_known(cls, document),
+                "parents": tuple(document["parents"]),
+                "stages": None if document["stages"] is None else tuple(document["stages"]),
+                "accuracy": {split: AccuracyFigure.from_json(figure) for split, figure in scored.items()},
+                "latency": _latency(document),
+                "size": _size(document),
+                "by_target": {
+                    label: TargetFigures.from_json(figures) for label, figures in document["by_target"].items()
+                },
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One answer of a run: which member, and why.
+
+    Args:
+        name: `limits`, `certified`, `smallest_within`, `knee`, `fastest`, `smallest` or `safest`.
+        key: the member; None if nothing qualifies.
+        certified: whether that member passed the certificate.
+        reason: one sentence for people.
+        rows_needed: confirm rows that could carry the missing certificate; None where none is missing or none could.
+    """
+
+    name: str
+    key: str | None
+    certified: bool
+    reason: str
+    rows_needed: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        return cls(**_known(cls, document))
+
+
+def _known(cls: type, document: Json) -> dict[str, Any]:
+    """The entries that are fields of `cls`: a newer version may have added others."""
+    return {each.name: document[each.name] for each in fields(cls) if each.name in document}
+
+
+def _json_or_none(figure: AccuracyFigure | LatencyFigure | SizeFigure | None) -> dict[str, Any] | None:
+    return None if figure is None else figure.to_json()
+
+
+def _latency(document: Json) -> LatencyFigure | None:
+    return None if document["latency"] is None else LatencyFigure.from_json(document["latency"])
+
+
+def _size(document: Json) -> SizeFigure | None:
+    return None if document["size"] is None else SizeFigure.from_json(document["size"])

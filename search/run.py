@@ -1,0 +1,381 @@
+"""A run from its configuration to its front: builds the objects that names stand for and calls them in order.
+
+Beside cli.py the only module of search that knows concrete evaluators; it imports them inside functions, so that
+reading a run never loads torch.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluators.base import Score
+from search import names, present
+from search.config import PruningConfig, QuantizationConfig, RunConfig, TaskConfig, merged, read_yaml
+from search.loop import Meter
+from search.loop import run as loop
+from search.progress import Display
+from search.record import Record
+from search.runners.base import Runner
+from search.runners.inline import InlineRunner
+from search.samplers.base import Sampler
+from search.so_far import CONFIG, driving, read_config
+from spaces.errors import ConfigError, LimitError, RunError
+from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Objective
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from evaluators.prepare import Prepared
+    from evaluators.runtimes.base import Runtime
+    from evaluators.tasks.base import Task
+
+# A forecast times this many designs, spread over the ladder.
+_FORECAST_DESIGNS = 4
+
+
+def search(config: RunConfig, folder: Path, display: Display | None = None) -> int:
+    """A new run in `folder`: prepare, search, verify, report.
+
+    Returns:
+        0, or 3 if limits were given and nothing meets them.
+
+    Raises:
+        RunError: the folder is in use.
+        CallerError: whatever is wrong with the configuration, the model or the data.
+    """
+    _check(config)
+    if folder.exists() and any(folder.iterdir()):
+        cure = f"Go on with `paretoformer resume {folder}`, or name another folder with --out."
+        raise RunError(f"{folder} is not empty. {cure}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(config.to_yaml())
+    (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
+    return _go_on(config, folder, display or Display())
+
+
+def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = None) -> int:
+    """Go on with a run; flags that were given replace the run's own settings."""
+    config = RunConfig.parse(merged(read_config(folder).model_dump(mode="json"), flags))
+    _check(config)
+    (folder / CONFIG).write_text(config.to_yaml())
+    return _go_on(config, folder, display or Display())
+
+
+def verify(folder: Path, display: Display | None = None) -> int:
+    """Measure a run's front again without searching on."""
+    config = read_config(folder)
+    shown = display or Display()
+    with closing(shown), driving(folder):
+        prepared = _prepare(config, folder, shown)
+        space = _space(config, prepared)
+        record = Record.open(folder, storage=config.search.storage)
+        return _verify(config, folder, prepared, space, record, shown)
+
+
+def fresh_folder(config: RunConfig) -> Path:
+    """A folder under results/ that is not in use, named after model, task and time."""
+    task = config.task.name or Path(config.task.file or config.task.dataset or "task").stem
+    return Path("results") / f"{Path(config.model).name}-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def forecast(config: RunConfig, display: Display | None = None) -> None:
+    """Show the space, its extremes and how long a search would take, from a few timed designs; keeps nothing."""
+    from evaluators.transformer import TransformerEvaluator
+
+    _check(config)
+    shown = display or Display()
+    with closing(shown), tempfile.TemporaryDirectory() as scratch:
+        prepared = _prepare(config, Path(scratch), shown)
+        space = _space(config, prepared)
+        evaluator = TransformerEvaluator(prepared.workload)
+        seeds = space.seeds()
+        timed = [
+            space.decode(design) for design in seeds[:: max(1, len(seeds) // _FORECAST_DESIGNS)][:_FORECAST_DESIGNS]
+        ]
+        evaluations = [evaluator.evaluate(Score(member, config.search.rows)) for member in timed]
+    per_design = sum(evaluation.seconds for evaluation in evaluations) / len(evaluations)
+    members = {name: space.decode(design) for name, design in space.extremes().items()}
+    figures = {
+        name: (prepared.workload.latency.predict_ms(member), prepared.workload.template.size(member))
+        for name, member in members.items()
+    }
+    print(present.forecast(space.describe(), figures, per_design, config.search.trials, _workers(config)))
+
+
+def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, display: Display | None = None) -> None:
+    """Fine-tune on the task's train split and write a `save_pretrained` folder.
+
+    Raises:
+        RunError: `out` is in use.
+    """
+    from evaluators.models import ensure_finetuned
+    from evaluators.training.finetune import FinetuneSettings
+
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty. Name another folder with --out.")
+    config = RunConfig.parse({"model": model, "task": task, "finetune": {"epochs": epochs}})
+    built = _task(config.task)
+    shown = display or Display()
+    with closing(shown):
+        settings = FinetuneSettings(epochs=epochs)
+        checkpoint = ensure_finetuned(
+            model,
+            built,
+            built.splits(seed),
+            settings=settings,
+            seed=seed,
+            max_length=config.finetune.max_length,
+            watch=shown.stage,
+        )
+    shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+    shown.say(f"Wrote {out}.")
+
+
+def predict(
+    model_dir: Path, text: str | None, file: Path | None, *, threads: int, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """Predictions of an exported model, one mapping per text, in order."""
+    from evaluators.artifact import Artifact
+
+    texts = [text] if text is not None else present.read_texts(file) if file else []
+    artifact = Artifact.open(model_dir, threads=threads)
+    for prediction in artifact.predict(texts, batch_size=batch_size):
+        yield {"label": prediction.label, "score": round(prediction.score, 6)}
+
+
+def bench(model_dirs: list[Path], task: str, target: Path | None, threads: int | None, seed: int, format: str) -> str:
+    """Exported models side by side on a task's confirm rows, as text."""
+    from evaluators.assess import bench as measure
+
+    config = RunConfig.parse(
+        merged({"task": task, "target": read_yaml(target) if target else {}}, {"target.threads": threads})
+    )
+    with closing(Display()) as shown:
+        rows = measure(model_dirs, _task(config.task), _target(config), seed, shown.stage)
+    return present.bench(rows, format)
+
+
+def _check(config: RunConfig) -> None:
+    """Everything that can be wrong and costs nothing to find out."""
+    names.known("samplers", config.search.sampler)
+    names.known("runtimes", config.target.runtime)
+    _task(config.task)
+    widths = config.space.quantization
+    executed = _runtime(config).bits
+    for bits in ((widths.bits or ()) + (widths.embeddings or ())) if widths else ():
+        if bits not in executed:
+            raise ConfigError(
+                f"space.quantization: {config.target.runtime} does not execute {bits} bits. Choose from {executed}."
+            )
+    if not config.space.pruning and not config.space.quantization:
+        raise ConfigError("space: pruning and quantization are both false, so there is nothing to search. Allow one.")
+
+
+def _go_on(config: RunConfig, folder: Path, display: Display) -> int:
+    """Search until the trials or the time are used up, then verify."""
+    from evaluators.transformer import TransformerEvaluator
+
+    with closing(display), driving(folder):
+        prepared = _prepare(config, folder, display)
+        space = _space(config, prepared)
+        bounds = _bounds(config, prepared.fair)
+        _refuse_impossible(bounds, space, prepared)
+        record = _record(config, folder, bounds)
+        sampler = _sampler(config, record, space)
+        meter = Meter(config.search.trials, config.search.seconds)
+        with closing(_runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
+            summary = loop(space, sampler, runner, record, rows=config.search.rows, meter=meter, watch=display.trial)
+        (folder / "search.json").write_text(json.dumps(summary.to_json(), indent=2))
+        return _verify(config, folder, prepared, space, record, display)
+
+
+def _verify(
+    config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record, display: Display
+) -> int:
+    from evaluators.assess import TransformerAssessor
+    from evaluators.transformer import TransformerEvaluator
+    from search.verify import Situation, verify_front
+
+    make = partial(TransformerEvaluator, prepared.workload)
+    summary, latency = folder / "search.json", prepared.workload.latency
+    situation = Situation(
+        folder=folder,
+        space=space,
+        record=record,
+        assessor=TransformerAssessor(prepared, folder, rounds=config.verify.rounds, processes=config.verify.processes),
+        pool=partial(_runner, config, make),
+        inline=partial(InlineRunner, make),
+        bounds=_bounds(config, prepared.fair),
+        limits={limit.name: limit.asked for limit in config.limits.limits()},
+        objectives=tuple({"accuracy": ACCURACY, "latency": LATENCY, "size": SIZE}[name] for name in config.objectives),
+        members=config.verify.members,
+        confidence=config.confidence,
+        seed=config.search.seed,
+        target=prepared.workload.target,
+        splits={name: (len(rows), rows.sha256) for name, rows in vars(prepared.texts).items()},
+        latency_model={"spearman": latency.spearman, "mean_error": latency.mean_error, "n": len(latency.held_out)},
+        search=json.loads(summary.read_text()) if summary.exists() else {},
+    )
+    front = verify_front(situation, display.stage)
+    present.write_pictures(folder, display.say)
+    limits = next((pick for pick in front.picks if pick.name == "limits"), None)
+    return 3 if limits is not None and limits.key is None else 0
+
+
+def _prepare(config: RunConfig, folder: Path, display: Display) -> "Prepared":
+    from evaluators.prepare import Assignment, prepare
+    from evaluators.training.finetune import FinetuneSettings
+
+    assignment = Assignment(
+        model=config.model,
+        task=_task(config.task),
+        runtime=_runtime(config),
+        target=_target(config),
+        seed=config.search.seed,
+        finetune=FinetuneSettings(
+            epochs=config.finetune.epochs,
+            learning_rate=config.finetune.learning_rate,
+            batch_size=config.finetune.batch_size,
+        ),
+        max_length=config.finetune.max_length,
+        timing_inputs=config.verify.inputs,
+        trust_remote_code=config.trust_remote_code,
+    )
+    return prepare(assignment, folder, display.stage)
+
+
+def _task(config: TaskConfig) -> "Task":
+    from evaluators.tasks.files import FileTask
+    from evaluators.tasks.hub import HubTask
+    from evaluators.tasks.movie_reviews import MovieReviews
+    from evaluators.tasks.splits import SplitSizes
+
+    sizes = SplitSizes(**config.splits.model_dump())
+    if config.file is not None:
+        return FileTask(config.file, config.text, config.label, config.metric, sizes)
+    if config.dataset is not None:
+        columns = (config.text, config.label, config.metric)
+        return HubTask(config.dataset, config.config, *columns, split=config.part, sizes=sizes)
+    names.known("tasks", config.name or "")
+    return MovieReviews(sizes, config.metric)
+
+
+def _runtime(config: RunConfig) -> "Runtime":
+    if config.target.runtime == "torch":
+        from evaluators.runtimes.torch import TorchRuntime
+
+        return TorchRuntime()
+    from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+
+    return OnnxRuntime()
+
+
+def _target(config: RunConfig) -> Any:
+    from evaluators.metrics.host import this_target
+
+    asked, runtime = config.target, _runtime(config)
+    return this_target(
+        runtime.name,
+        runtime.version,
+        threads=asked.threads,
+        batch_size=asked.batch_size,
+        lengths=asked.lengths,
+        device=asked.device,
+    )
+
+
+def _space(config: RunConfig, prepared: "Prepared") -> Space:
+    """The axes that are asked for, over what the runtime executes."""
+    from spaces.axes.pruning import PruningAxis
+    from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
+
+    executed = prepared.assignment.runtime.bits
+    units = config.space.pruning or PruningConfig(blocks=False, heads=False, ffn=False)
+    widths = config.space.quantization or QuantizationConfig(bits=(max(executed),))
+    bits = widths.bits or executed
+    pruning = PruningAxis(
+        prepared.shape,
+        prepared.importance,
+        prepared.workload.latency.unit_costs(8 if 8 in executed else max(executed)),
+        ffn_group=units.ffn_group,
+        blocks=units.blocks,
+        heads=units.heads,
+        ffn=units.ffn,
+    )
+    quantization = QuantizationAxis(prepared.shape, bits, widths.embeddings or bits)
+    return Space([pruning, quantization], rules=[forget_absent_parts])
+
+
+def _bounds(config: RunConfig, fair: Mapping[str, float]) -> tuple[Bound, ...]:
+    return tuple(limit.resolve(fair) for limit in config.limits.limits())
+
+
+def _refuse_impossible(bounds: tuple[Bound, ...], space: Space, prepared: "Prepared") -> None:
+    """A limit that even the smallest design of the space breaks is the caller's mistake, found before any trial."""
+    smallest = space.decode(space.extremes()["smallest"])
+    least = {
+        "latency": prepared.workload.latency.predict_ms(smallest),
+        "size": float(prepared.workload.template.size(smallest)),
+    }
+    for bound in bounds:
+        if bound.name in least and bound.excess(least[bound.name]) > 0:
+            raise LimitError(
+                f"The {bound.name} limit {bound.asked} contradicts the space: its smallest design has "
+                f"{least[bound.name]:.4g} {bound.unit}. Relax the limit, or widen the space."
+            )
+
+
+def _objectives(config: RunConfig) -> tuple[Objective, ...]:
+    """What trials are told: quality stands in for accuracy while searching."""
+    quality = KL if config.quality == "kl" else ACCURACY
+    return tuple({"accuracy": quality, "latency": LATENCY, "size": SIZE}[name] for name in config.objectives)
+
+
+def _record(config: RunConfig, folder: Path, bounds: tuple[Bound, ...]) -> Record:
+    """The run's record, opened again if it exists; other limits open a further study beside the old one."""
+    storage = config.search.storage
+    if not Record.exists(folder, storage=storage):
+        return Record.create(folder, objectives=_objectives(config), bounds=bounds, storage=storage)
+    record = Record.open(folder, storage=storage)
+    return record if record.bounds == bounds else record.reopen_with(bounds)
+
+
+def _sampler(config: RunConfig, record: Record, space: Space) -> Sampler:
+    from search.samplers import optuna_bridge as bridge
+    from search.samplers.auto import AutoSampler
+
+    common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials}
+    if config.search.sampler == "auto":
+        return AutoSampler(record, space, **common)
+    makers = {"nsga2": bridge.nsga2, "tpe": bridge.tpe, "gp": bridge.gp, "random": bridge.random}
+    return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
+
+
+def _workers(config: RunConfig) -> int:
+    return config.search.workers or max(1, (os.cpu_count() or 1) // config.target.threads)
+
+
+def _runner(config: RunConfig, make: Any) -> Runner:
+    if _workers(config) == 1 and config.search.address is None:
+        return InlineRunner(make)
+    from search.runners.ray_pool import RayRunner
+
+    return RayRunner(
+        make,
+        workers=_workers(config),
+        address=config.search.address,
+        cpus_per_worker=config.target.threads,
+        gpus_per_worker=config.search.gpus_per_worker,
+    )
+
+
+def _environment() -> dict[str, Any]:
+    from evaluators.metrics.host import describe_host, git_commit
+
+    return {**describe_host(), "commit": git_commit(Path(__file__).parent)}

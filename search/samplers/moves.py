@@ -1,0 +1,37 @@
+"""Small steps away from a design. Knows knobs; knows nothing of what they cost."""
+
+import random
+from collections.abc import Mapping
+
+from spaces.design import Design
+from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
+
+MOST_CHANGES = 3
+# A step along a range goes at most this share of it.
+_REACH = 0.15
+
+
+def neighbour(design: Design, knobs: Mapping[str, Knob], rng: random.Random) -> Design:
+    """`design` with one to three knobs changed, ranges by small steps."""
+    movable = sorted(name for name, knob in knobs.items() if not _is_fixed(knob))
+    count = min(len(movable), rng.randint(1, MOST_CHANGES))
+    chosen = rng.sample(movable, count)
+    return Design({**design, **{name: _moved(knobs[name], design[name], rng) for name in chosen}})
+
+
+def _is_fixed(knob: Knob) -> bool:
+    if isinstance(knob, Choice):
+        return len(knob.values) == 1
+    return isinstance(knob, IntRange | FloatRange) and knob.low == knob.high
+
+
+def _moved(knob: Knob, value: Scalar, rng: random.Random) -> Scalar:
+    if isinstance(knob, Choice):
+        return rng.choice([other for other in knob.values if other != value])
+    if isinstance(knob, IntRange):
+        step = rng.choice((-1, 1)) * rng.randint(1, max(1, round(_REACH * (knob.high - knob.low))))
+        return min(max(int(value) + step, knob.low), knob.high)
+    if isinstance(knob, FloatRange):
+        reach = max(knob.step or 0.0, _REACH * (knob.high - knob.low))
+        return knob.nearest(float(value) + rng.uniform(-reach, reach))
+    return knob.sample(rng)

@@ -1,0 +1,81 @@
+"""A run that is not finished, as far as it has come. Knows its record; changes nothing in it."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.config import RunConfig, read_yaml
+from search.front_file import FrontFile
+from search.record import Record
+from search.verify import search_front, unverified
+from spaces.errors import RunError
+
+CONFIG = "config.resolved.yaml"
+PID = "driver.pid"
+
+
+def read_config(folder: Path) -> RunConfig:
+    """A run's resolved configuration.
+
+    Raises:
+        RunError: the folder is not a run.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is not a run: it has no {CONFIG}. Give the folder that `search --out` wrote.")
+    return RunConfig.parse(read_yaml(folder / CONFIG))
+
+
+def front_so_far(folder: Path) -> FrontFile:
+    """The front of the search's own figures; no member of it is verified.
+
+    Raises:
+        RunError: the folder is not a run, or has no trial yet.
+    """
+    config = read_config(folder)
+    record = Record.open(folder, storage=config.search.storage)
+    return FrontFile(
+        run=folder.name,
+        seed=config.search.seed,
+        limits={limit.name: limit.asked for limit in config.limits.limits()},
+        confidence=config.confidence,
+        trials=record.counts(),
+        members=tuple(unverified(trial) for trial in search_front(record)),
+    )
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """Marks the run as being worked on by this process.
+
+    Raises:
+        RunError: another process is at it.
+    """
+    if is_running(folder):
+        raise RunError(
+            f"Another process is working on {folder} ({(folder / PID).read_text()}). Wait for it, or stop it."
+        )
+    (folder / PID).write_text(_me())
+    try:
+        yield
+    finally:
+        (folder / PID).unlink(missing_ok=True)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether the process that marked the run lives; one on another host is taken to live."""
+    if not (folder / PID).exists():
+        return False
+    host, _, pid = (folder / PID).read_text().rpartition(":")
+    if host != platform.node():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return int(pid) != os.getpid()
+
+
+def _me() -> str:
+    return f"{platform.node()}:{os.getpid()}"

@@ -1,0 +1,255 @@
+"""A front as rows of text: terminal, README, report and spreadsheets. Knows figures and columns; measures nothing."""
+
+import csv as csv_format
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from search.figures import Estimate, MemberFigures
+from search.front_file import FrontFile
+
+HEADER = (
+    "key",
+    "picked as",
+    "accuracy [95 %]",
+    "drop, points [95 %]",
+    "ms (p95)",
+    "vs fair",
+    "vs one_liner",
+    "MB (vs fair)",
+    "layers",
+    "heads",
+    "neurons",
+    "bits",
+    "verified",
+    "limits",
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is left of a model, counted; None where no family says.
+
+    Args:
+        layers: layers that stay.
+        heads: attention heads in all.
+        neurons: FFN neurons in all.
+        bits: widths of the layers' weights, widest first.
+        embeddings: width of the tables.
+    """
+
+    layers: int
+    heads: int | None
+    neurons: int | None
+    bits: tuple[int, ...]
+    embeddings: int | None
+
+    @classmethod
+    def of(cls, decoded: Mapping[str, Any] | None) -> "Parts | None":
+        """Counted from a decoded design; None where there is none (a model of another kind)."""
+        if not decoded or "layers" not in decoded:
+            return None
+        layers = [layer for layer in decoded["layers"] if layer is not None]
+        widths = {width for layer in layers for width in layer.get("bits", {}).values() if width is not None}
+        return cls(
+            len(layers),
+            sum(len(layer["heads"]) for layer in layers) if all("heads" in layer for layer in layers) else None,
+            sum(layer["ffn"] for layer in layers) if all("ffn" in layer for layer in layers) else None,
+            tuple(sorted(widths, reverse=True)),
+            decoded.get("embeddings", {}).get("bits"),
+        )
+
+    @property
+    def bits_text(self) -> str:
+        """`8`, `8/4 mixed`, `8, emb 4`."""
+        layers = "/".join(str(width) for width in self.bits) + (" mixed" if len(self.bits) > 1 else "")
+        same = self.embeddings is None or self.bits == (self.embeddings,)
+        return layers if same else ", ".join(filter(None, [layers, f"emb {self.embeddings}"]))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One member of a front, or a baseline; figures in the units of front.json, None where unknown.
+
+    Args:
+        split: the rows that `accuracy` and `drop` are on: `confirm`, or `search` where that is all there is.
+        speedup: by baseline.
+        heads: share of the original's heads that stay.
+        neurons: share of the original's FFN neurons that stay.
+    """
+
+    key: str
+    picks: tuple[str, ...]
+    split: str
+    accuracy: Estimate | None
+    drop: Estimate | None
+    mean_ms: float | None
+    p95_ms: float | None
+    speedup: Mapping[str, float]
+    bytes: int | None
+    ratio: float | None
+    layers: int | None
+    heads: float | None
+    neurons: float | None
+    bits: str
+    verified: bool
+    meets_limits: bool | None
+    note: str
+
+    def cells(self) -> tuple[str, ...]:
+        """One text per column of HEADER; `-` where unknown."""
+        note = "" if self.split == "confirm" else f" ({self.split})"
+        return (
+            self.key[:8],
+            ", ".join(self.picks),
+            "-" if self.accuracy is None else interval(self.accuracy) + note,
+            "-" if self.drop is None else interval(self.drop, 100, 2) + note,
+            _latency(self.mean_ms, self.p95_ms),
+            _times(self.speedup.get("fair")),
+            _times(self.speedup.get("one_liner")),
+            _size(self.bytes, self.ratio),
+            "-" if self.layers is None else str(self.layers),
+            _percent(self.heads),
+            _percent(self.neurons),
+            self.bits or "-",
+            "yes" if self.verified else "no",
+            {True: "met", False: "missed", None: "-"}[self.meets_limits],
+        )
+
+
+def front_table(front: FrontFile, *, unverified: bool = False) -> list[Row]:
+    """The members, fastest first; unverified ones behind, and only if asked for or if there are no others."""
+    picked: dict[str | None, list[str]] = {}
+    for pick in front.picks:
+        picked.setdefault(pick.key, []).append(pick.name)
+    whole = _whole(front)
+    rows = [_row(member, tuple(picked.get(member.key, ())), whole) for member in front.members]
+    rows.sort(key=lambda row: (not row.verified, row.mean_ms is None, row.mean_ms or 0.0, row.bytes or 0, row.key))
+    return [row for row in rows if unverified or row.verified] or rows
+
+
+def baseline_table(front: FrontFile) -> list[Row]:
+    """The baselines in the order of front.json, their names as keys."""
+    whole = _whole(front)
+    return [replace(_row(member, (), whole), key=name) for name, member in front.baselines.items()]
+
+
+def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None = None) -> str:
+    """A decoded design in one line: `6 layers, 83 % heads, 54 % neurons, int8, emb int4`.
+
+    Args:
+        decoded: the design.
+        whole: the untouched model's; without it heads and neurons are counts.
+    """
+    parts, original = Parts.of(decoded), Parts.of(whole)
+    if parts is None:
+        return "not a design of this space"
+    said = [f"{parts.layers} layer{'' if parts.layers == 1 else 's'}"]
+    for name in ("heads", "neurons"):
+        count = getattr(parts, name)
+        if count is not None:
+            share = _share(count, None if original is None else getattr(original, name))
+            said.append(f"{count} {name}" if share is None else f"{_percent(share)} {name}")
+    said += [] if not parts.bits else ["/".join(_width(bits) for bits in parts.bits)]
+    if parts.embeddings is not None and parts.bits != (parts.embeddings,):
+        said.append(f"emb {_width(parts.embeddings)}")
+    return ", ".join(said)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table for a README."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def csv(rows: Sequence[Row]) -> str:
+    """Full keys and unrounded figures, one column each, for a spreadsheet."""
+    flat = [_flat(row) for row in rows]
+    file = io.StringIO()
+    writer = csv_format.DictWriter(file, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return file.getvalue()
+
+
+def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain values, ready for `json.dumps`."""
+    return [asdict(row) for row in rows]
+
+
+def interval(estimate: Estimate, factor: float = 1.0, digits: int = 3) -> str:
+    """`0.861 [0.843, 0.878]`, all multiplied by `factor`."""
+    value, low, high = (f"{figure * factor:.{digits}f}" for figure in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _whole(front: FrontFile) -> Parts | None:
+    fair = front.baselines.get("fair")
+    return None if fair is None else Parts.of(fair.decoded)
+
+
+def _row(member: MemberFigures, picks: tuple[str, ...], whole: Parts | None) -> Row:
+    split = "confirm" if member.accuracy.get("confirm") is not None else "search"
+    scored, parts, size = member.accuracy.get(split), Parts.of(member.decoded), member.size
+    timed = member.latency
+    return Row(
+        key=member.key,
+        picks=picks,
+        split=split,
+        accuracy=None if scored is None else Estimate(scored.value, *scored.ci95),
+        drop=None if scored is None else scored.drop,
+        mean_ms=None if timed is None else timed.mean_ms,
+        p95_ms=None if timed is None else timed.p95_ms,
+        speedup={} if timed is None else {name: factor.value for name, factor in timed.speedup.items()},
+        bytes=None if size is None else size.bytes,
+        ratio=None if size is None else size.ratio.get("fair"),
+        layers=None if parts is None else parts.layers,
+        heads=None if parts is None or whole is None else _share(parts.heads, whole.heads),
+        neurons=None if parts is None or whole is None else _share(parts.neurons, whole.neurons),
+        bits="" if parts is None else parts.bits_text,
+        verified=member.verified,
+        meets_limits=member.meets_limits,
+        note=member.note or "",
+    )
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in asdict(row).items():
+        if name in ("accuracy", "drop"):
+            known = value or {}
+            flat |= {name: known.get("value"), f"{name}_low": known.get("low"), f"{name}_high": known.get("high")}
+        elif name == "speedup":
+            flat |= {f"speedup_{baseline}": value.get(baseline) for baseline in ("fair", "one_liner", "pipeline")}
+        else:
+            flat[name] = " ".join(value) if name == "picks" else value
+    return flat
+
+
+def _share(count: int | None, whole: int | None) -> float | None:
+    return None if count is None or not whole else count / whole
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _times(factor: float | None) -> str:
+    return "-" if factor is None else f"{factor:.2f}x"
+
+
+def _latency(mean: float | None, p95: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.2f}" + ("" if p95 is None else f" ({p95:.2f})")
+
+
+def _size(count: int | None, ratio: float | None) -> str:
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.1f}" + ("" if ratio is None else f" (1/{ratio:.1f})")
+
+
+def _width(bits: int) -> str:
+    return f"{'fp' if bits >= 16 else 'int'}{bits}"

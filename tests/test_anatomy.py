@@ -1,0 +1,81 @@
+"""Anatomy: every supported family is taken apart, everything else is refused with a reason."""
+
+import pytest
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    PreTrainedModel,
+)
+
+from evaluators.anatomy import Anatomy, linear
+from evaluators.transforms.base import build
+from spaces.axes.pruning import LayerUnits, Pruning
+from spaces.errors import ModelError
+from spaces.shape import ModelShape
+from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, IMAGE_FAMILIES, LAYERS, VOCAB, tiny
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shape_is_that_of_the_configuration(family: str) -> None:
+    model, _ = tiny(family)
+    vocab = 0 if family in IMAGE_FAMILIES else VOCAB
+    assert Anatomy.of(model).shape == ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_are_the_linears_that_their_names_say(family: str) -> None:
+    model, _ = tiny(family)
+    for index, parts in enumerate(Anatomy.of(model).layers):
+        assert parts.name.endswith(f".{index}")
+        initials = "".join(name.rpartition(".")[2][0] for name in (parts.query, parts.key, parts.value))
+        assert initials == "qkv"
+        assert parts.attention_output.endswith(("attention.output.dense", "out_lin", "o_proj"))
+        assert linear(model, parts.ffn_in).out_features == FFN
+        assert linear(model, parts.ffn_out).in_features == FFN
+
+
+def test_tables_and_head_of_text_models() -> None:
+    bert = Anatomy.of(tiny("bert")[0])
+    assert bert.embeddings == ("bert.embeddings.word_embeddings", "bert.embeddings.position_embeddings")
+    assert bert.head == ("bert.pooler.dense", "classifier")
+    assert Anatomy.of(tiny("distilbert")[0]).head == ("pre_classifier", "classifier")
+    assert Anatomy.of(tiny("electra")[0]).head == ("classifier.dense", "classifier.out_proj")
+
+
+def test_image_models_have_no_tables() -> None:
+    assert Anatomy.of(tiny("vit")[0]).embeddings == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (GPT2ForSequenceClassification(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10)), "0 linears"),
+        (
+            AlbertForSequenceClassification(
+                AlbertConfig(
+                    num_hidden_layers=2,
+                    num_attention_heads=2,
+                    hidden_size=8,
+                    intermediate_size=8,
+                    vocab_size=10,
+                    embedding_size=4,
+                )
+            ),
+            "share weights",
+        ),
+    ],
+    ids=["gpt2", "albert"],
+)
+def test_unsupported_models_are_refused_with_what_was_found(model: PreTrainedModel, found: str) -> None:
+    with pytest.raises(ModelError, match=found):
+        Anatomy.of(model)
+
+
+def test_a_pruned_model_is_refused() -> None:
+    model, _ = tiny("bert")
+    whole = LayerUnits(tuple(range(HEADS)), tuple(range(FFN)))
+    pruned = build(Pruning((LayerUnits((0,), (1, 2)), whole, whole)), model)
+    with pytest.raises(ModelError, match="pruned model cannot"):
+        Anatomy.of(pruned)

@@ -1,0 +1,85 @@
+"""Fine-tuning on a tiny random BERT: it learns, repeats itself, and leaves what it was given alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators.models import weights_sha256
+from evaluators.tasks.base import Encoded
+from evaluators.training import finetune as module
+from evaluators.training.finetune import FinetuneSettings, Progress, bf16_is_faster, finetune, length_batches
+from tests.tiny_models import VOCAB, tiny
+
+SETTINGS = FinetuneSettings(epochs=4, learning_rate=3e-3, batch_size=16)
+
+
+def rows(n: int, seed: int) -> Encoded:
+    """The class is that of the first token: 10, 11 or 12."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=n)
+    ids = [np.r_[10 + label, rng.integers(20, VOCAB, size=rng.integers(1, 9))] for label in labels]
+    inputs = tuple({"input_ids": row, "attention_mask": np.ones_like(row)} for row in ids)
+    return Encoded(inputs, tuple(labels.tolist()), pad_id=0)
+
+
+def accuracy(model: torch.nn.Module, data: Encoded) -> float:
+    (batch,) = data.batches(len(data))
+    with torch.no_grad():
+        logits = model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits
+    return float((logits.argmax(-1).numpy() == data.labels).mean())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_learns_in_both_precisions(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    monkeypatch.setattr(module, "bf16_is_faster", lambda device: half)
+    model, _ = tiny("bert")
+    tuned = finetune(model, rows(320, 0), SETTINGS, seed=0)
+    assert accuracy(tuned, rows(200, 1)) > 0.9
+    assert not tuned.training
+    assert {parameter.dtype for parameter in tuned.parameters()} == {torch.float32}
+
+
+def test_same_seed_same_weights_and_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "bf16_is_faster", lambda device: False)
+    model, _ = tiny("bert")
+    before = weights_sha256(model)
+    settings = FinetuneSettings(epochs=1, batch_size=16)
+    torch.manual_seed(1)
+    first = weights_sha256(finetune(model, rows(64, 0), settings, seed=0))
+    torch.manual_seed(2)
+    again = weights_sha256(finetune(model, rows(64, 0), settings, seed=0))
+    other = weights_sha256(finetune(model, rows(64, 0), settings, seed=1))
+    assert first == again
+    assert len({before, first, other}) == 3
+    assert weights_sha256(model) == before
+
+
+def test_global_generator_is_put_back() -> None:
+    model, _ = tiny("bert")
+    state = torch.random.get_rng_state()
+    finetune(model, rows(16, 0), FinetuneSettings(epochs=1), seed=0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_progress_counts_every_step() -> None:
+    told: list[Progress] = []
+    finetune(tiny("bert")[0], rows(40, 0), FinetuneSettings(epochs=2, batch_size=16), seed=0, progress=told.append)
+    assert [(p.step, p.total) for p in told] == [(i, 6) for i in range(1, 7)]
+    assert told[-1].eta_seconds == 0
+    assert all(np.isfinite(p.loss) and p.eta_seconds >= 0 for p in told)
+
+
+def test_batches_hold_every_row_once_and_similar_lengths() -> None:
+    lengths = tuple(np.random.default_rng(0).integers(3, 60, size=1000).tolist())
+    batches = length_batches(lengths, 32, np.random.default_rng(1))
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+    longest = [max(lengths[row] for row in batch) for batch in batches]
+    assert longest != sorted(longest)
+    assert batches == length_batches(lengths, 32, np.random.default_rng(1))
+    assert batches != length_batches(lengths, 32, np.random.default_rng(2))
+
+
+def test_choice_of_precision_is_a_plain_answer() -> None:
+    assert bf16_is_faster("cpu") in (True, False)

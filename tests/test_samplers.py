@@ -1,0 +1,175 @@
+import importlib.util
+import random as random_module
+from pathlib import Path
+
+import optuna
+import pytest
+
+from evaluators.synthetic import BYTES, MILLISECONDS, NATS, SyntheticEvaluator, synthetic_space
+from search.front import hypervolume
+from search.loop import Meter, run
+from search.record import Record
+from search.runners.inline import InlineRunner
+from search.samplers.auto import AutoSampler
+from search.samplers.base import Sampler
+from search.samplers.moves import neighbour
+from search.samplers.optuna_bridge import MakeSampler, OptunaSampler, gp, nsga2, random, spread, tpe
+from search.samplers.steered import distribution, on_grid
+from spaces.design import Design
+from spaces.errors import ConfigError
+from spaces.knobs import Choice, FloatRange, IntRange
+from spaces.objectives import KL, LATENCY, SIZE, Bound, Complete, Evaluation
+from spaces.space import Space
+from tests.contracts.sampler import SamplerContract
+
+OBJECTIVES = (KL, LATENCY, SIZE)
+
+
+class TestRandom(SamplerContract):
+    def make_sampler(self, record: Record, space: Space, seed: int) -> Sampler:
+        return OptunaSampler(record, space, random, seeds=space.seeds(), seed=seed, trials=24)
+
+
+class TestNsga2(SamplerContract):
+    def make_sampler(self, record: Record, space: Space, seed: int) -> Sampler:
+        return OptunaSampler(record, space, nsga2, seeds=space.seeds(), seed=seed, trials=24)
+
+
+class TestTpe(SamplerContract):
+    def make_sampler(self, record: Record, space: Space, seed: int) -> Sampler:
+        return OptunaSampler(record, space, tpe, seeds=space.seeds(), seed=seed, trials=24)
+
+
+class TestAuto(SamplerContract):
+    def make_sampler(self, record: Record, space: Space, seed: int) -> Sampler:
+        return AutoSampler(record, space, seeds=space.seeds(), seed=seed, trials=24)
+
+
+def new_record(folder: Path, bounds: tuple[Bound, ...] = ()) -> Record:
+    return Record.create(folder, objectives=OBJECTIVES, bounds=bounds)
+
+
+def volume(record: Record) -> float:
+    """Hypervolume below (1.5, 1.5, 1.5) in the problem's own units."""
+    points = [
+        (trial.values["kl"] / NATS, trial.values["latency"] / MILLISECONDS, trial.values["size"] / BYTES)
+        for trial in record.trials()
+    ]
+    return hypervolume(points, (1.5, 1.5, 1.5))
+
+
+def searched(folder: Path, make: MakeSampler | None, trials: int, seed: int = 0) -> Record:
+    record, space = new_record(folder), synthetic_space(6)
+    sampler: Sampler = (
+        AutoSampler(record, space, seed=seed, trials=trials)
+        if make is None
+        else OptunaSampler(record, space, make, seed=seed, trials=trials)
+    )
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(trials))
+    return record
+
+
+@pytest.mark.parametrize("make", [nsga2, tpe, None], ids=["nsga2", "tpe", "auto"])
+def test_searching_beats_drawing(tmp_path: Path, make: MakeSampler | None) -> None:
+    drawn = searched(tmp_path / "random", random, 60)
+    assert volume(searched(tmp_path / "searched", make, 60)) > volume(drawn)
+
+
+def test_the_identity_is_trial_zero_and_seeds_are_a_third_at_most(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path), synthetic_space(4)
+    seeds = space.seeds()
+    sampler = OptunaSampler(record, space, random, seeds=seeds, seed=0, trials=9)
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(9))
+    trials = record.trials()
+    assert trials[0].number == 0
+    assert trials[0].key == space.decode(space.identity()).key
+    seed_keys = {space.decode(design).key for design in seeds}
+    assert sum(trial.key in seed_keys for trial in trials) == 3
+
+
+def test_spread_takes_the_first_the_last_and_evenly_between() -> None:
+    designs = [Design({"x": i}) for i in range(11)]
+    assert [design["x"] for design in spread(designs, 9)] == [0, 5, 10]
+    assert [design["x"] for design in spread(designs, 1)] == [0]
+    assert spread(designs, None) == designs
+    assert spread([], 30) == []
+
+
+def test_seeds_breed_under_nsga2(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path), synthetic_space(4)
+    sampler = OptunaSampler(record, space, nsga2, seeds=space.seeds(), seed=0)
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(5))
+    inner = optuna.samplers.NSGAIISampler(population_size=20)
+    assert len(inner.get_population(record.study, 0)) == 5
+
+
+def test_duplicates_are_thrown_away_and_counted(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path), synthetic_space(3, step=0.5)
+    sampler = OptunaSampler(record, space, random, seed=0)
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(20))
+    assert len({trial.key for trial in record.trials()}) == len(record.trials()) == 20
+    assert record.duplicates > 0
+    assert record.counts() == {"complete": 20, "stopped": 0, "failed": 0, "running": 0, "duplicates": record.duplicates}
+
+
+def test_tpe_is_asked_with_constraints_and_running_trials(tmp_path: Path) -> None:
+    space = synthetic_space(4)
+    record = new_record(tmp_path, (Bound("latency", 1e-3, "1us"),))
+    sampler = AutoSampler(record, space, seed=0, trials=24)
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(24))
+    violations = [record.violation(trial) for trial in record.trials()]
+    # Nothing can meet the limit: the search goes towards it nevertheless.
+    assert min(violations[12:]) <= min(violations[:12])
+    assert len(violations) == 24
+
+
+@pytest.mark.skipif(importlib.util.find_spec("greenlet") is None, reason="Optuna's GP needs greenlet")
+def test_gp_proposes(tmp_path: Path) -> None:
+    assert len(searched(tmp_path, gp, 12).trials()) == 12
+
+
+def test_gp_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install greenlet"):
+        gp(0)
+
+
+def test_telling_changes_nothing(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path), synthetic_space(3)
+    sampler = AutoSampler(record, space, seed=0)
+    sampler.tell(Evaluation("k", Complete({"kl": 1.0})))
+    assert record.trials() == []
+
+
+@pytest.mark.parametrize(
+    ("knob", "expected"),
+    [
+        (Choice((4, 8, 32)), optuna.distributions.CategoricalDistribution((4, 8, 32))),
+        (IntRange(1, 6), optuna.distributions.IntDistribution(1, 6)),
+        (FloatRange(0.0, 0.9, 0.01), optuna.distributions.FloatDistribution(0.0, 0.9, step=0.01)),
+    ],
+)
+def test_knobs_are_distributions(
+    knob: Choice | IntRange | FloatRange, expected: optuna.distributions.BaseDistribution
+) -> None:
+    assert distribution(knob) == expected
+    assert on_grid(FloatRange(0.0, 0.9, 0.01), 0.30000000000000004) == 0.3
+
+
+def test_neighbours_are_near_and_in_the_space() -> None:
+    knobs = {
+        "bits": Choice((4, 8, 32)),
+        "depth": IntRange(1, 6),
+        "cut": FloatRange(0.0, 1.0, 0.01),
+        "fixed": IntRange(3, 3),
+    }
+    rng = random_module.Random(0)
+    start = Design({"bits": 8, "depth": 6, "cut": 0.5, "fixed": 3})
+    for _ in range(200):
+        moved = neighbour(start, knobs, rng)
+        changed = [name for name in knobs if moved[name] != start[name]]
+        assert len(changed) <= 3
+        assert "fixed" not in changed
+        assert all(knobs[name].contains(moved[name]) for name in knobs)
+        assert abs(float(moved["cut"]) - 0.5) <= 0.15 + 1e-9
+        assert abs(int(moved["depth"]) - 6) <= 1

@@ -1,0 +1,79 @@
+"""Tiny random classifiers of every supported family. Knows sizes; knows nothing of what a test does with them."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra")
+IMAGE_FAMILIES = ("vit", "deit")
+FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
+
+LAYERS, HEADS, HIDDEN, FFN, VOCAB, POSITIONS, CLASSES = 3, 4, 32, 48, 120, 40, 3
+_SIZES: dict[str, Any] = {
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "hidden_size": HIDDEN,
+    "intermediate_size": FFN,
+    "num_labels": CLASSES,
+}
+_WORDS: dict[str, Any] = {"vocab_size": VOCAB, "max_position_embeddings": POSITIONS}
+_IMAGE: dict[str, Any] = {"image_size": 16, "patch_size": 4, "num_channels": 1}
+_DISTILBERT: dict[str, Any] = {
+    "n_layers": LAYERS,
+    "n_heads": HEADS,
+    "dim": HIDDEN,
+    "hidden_dim": FFN,
+    "num_labels": CLASSES,
+}
+
+
+def _untrained(family: str) -> PreTrainedModel:
+    match family:
+        case "bert":
+            return BertForSequenceClassification(BertConfig(**_SIZES, **_WORDS))
+        case "distilbert":
+            return DistilBertForSequenceClassification(DistilBertConfig(**_DISTILBERT, **_WORDS))
+        case "roberta":
+            return RobertaForSequenceClassification(RobertaConfig(**_SIZES, **_WORDS))
+        case "electra":
+            return ElectraForSequenceClassification(ElectraConfig(**_SIZES, **_WORDS, embedding_size=16))
+        case "vit":
+            return ViTForImageClassification(ViTConfig(**_SIZES, **_IMAGE))
+        case "deit":
+            return DeiTForImageClassification(DeiTConfig(**_SIZES, **_IMAGE))
+    raise ValueError(f"No tiny {family!r}; known are {', '.join(FAMILIES)}.")
+
+
+def tiny(family: str, seed: int = 0) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+    """A random classifier in evaluation mode, and inputs for it.
+
+    Returns:
+        The model, every parameter redrawn so that biases and norms matter too; a batch of 5 whose rows are
+        padded to unequal lengths where the family takes text.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _untrained(family).train(False)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        if family in IMAGE_FAMILIES:
+            return model, {"pixel_values": torch.randn(5, 1, 16, 16)}
+        lengths = torch.tensor([9, 3, 7, 5, 8])
+        mask = (torch.arange(9) < lengths[:, None]).long()  # (5, 9)
+        return model, {"input_ids": torch.randint(5, VOCAB, (5, 9)) * mask, "attention_mask": mask}
