@@ -18,6 +18,7 @@ from evaluators.tasks.base import Encoded, Rows, encode
 from spaces.errors import ModelError
 
 DESIGN = "design.json"
+EXAMPLE = "example.py"
 _CURE = "Give a folder written by `paretoformer select --export`."
 
 
@@ -126,6 +127,8 @@ def write(
         tokenizer.save_pretrained(fresh)
         model_config.save_pretrained(fresh)
         _write_json(fresh / DESIGN, design)
+        if filename == "model.onnx":
+            (fresh / EXAMPLE).write_text(_EXAMPLE)
         if metrics is not None:
             _write_json(fresh / "metrics.json", metrics)
         if card is not None:
@@ -140,22 +143,18 @@ def sizes(folder: Path) -> tuple[int, int]:
     return inference_bytes(folder), tokenizer_bytes(folder)
 
 
-def snippet(folder: str, texts: Sequence[str] = ("A warm, funny and wise film.", "Two hours of boredom.")) -> str:
-    """A script that runs the exported model in `folder` with plain onnxruntime and transformers, one line per text."""
-    return _SNIPPET.replace("FOLDER", repr(folder)).replace("TEXTS", repr(list(texts)))
-
-
-_SNIPPET = """\
-import json, pathlib
+# What an exported folder holds for those without this project: plain onnxruntime and transformers.
+_EXAMPLE = """\
+import json, pathlib, sys
 import numpy, onnxruntime, transformers
 
-folder = pathlib.Path(FOLDER)
+folder = pathlib.Path(__file__).parent
 design = json.loads((folder / "design.json").read_text())
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(folder / design["filename"], options, providers=["CPUExecutionProvider"])
-for text in TEXTS:
+for text in sys.argv[1:] or ["A warm, funny and wise film.", "Two hours of boredom."]:
     tokens = tokenizer(text, truncation=True, max_length=design["max_length"], return_tensors="np")
     logits = session.run(["logits"], {entry.name: tokens[entry.name] for entry in session.get_inputs()})[0][0]
     scores = numpy.exp(logits - logits.max())

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from evaluators.latency_probes import probes
-from evaluators.latency_terms import Terms, Vector
+from evaluators.latency_terms import SHARE_OF_LAST_ATTENTION, Terms, Vector
 from evaluators.metrics.latency import Contender, Kind, Latency, Progress, measure, sample_inputs
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded, Inputs
@@ -28,7 +28,7 @@ _CHEAPEST_UNIT = 1e-7
 # Designs that take turns with one copy of the original in one fresh process.
 _GROUP = 10
 _INPUTS = 40
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,13 @@ class LatencyModel:
         if bits not in self.terms.bits:
             raise ValueError(f"{bits} bits are not among the timed widths {self.terms.bits}. Ask for one of them.")
         cost = dict(zip(self.terms.names, self.coefficients, strict=True))
-        return UnitCosts(
-            head=max(cost[f"heads@{bits}"] / self.terms.shape.heads, _CHEAPEST_UNIT) * self.fair_ms,
-            neuron=max(cost[f"neurons@{bits}"] / self.terms.shape.ffn, _CHEAPEST_UNIT) * self.fair_ms,
-        )
+        shape = self.terms.shape
+        head = max(cost[f"heads@{bits}"] / shape.heads, _CHEAPEST_UNIT) * self.fair_ms
+        neuron = max(cost[f"neurons@{bits}"] / shape.ffn, _CHEAPEST_UNIT) * self.fair_ms
+        if not self.terms.first_token:
+            return UnitCosts(head, neuron)
+        last_neuron = max(cost[f"first token's neurons@{bits}"] / shape.ffn, _CHEAPEST_UNIT) * self.fair_ms
+        return UnitCosts(head, neuron, SHARE_OF_LAST_ATTENTION * head, last_neuron)
 
     @property
     def spearman(self) -> float:
@@ -138,7 +141,7 @@ def calibrate(
         seed: draws the probes and the inputs, and shuffles turns.
         timings: designs to time.
         held_out: how many of them, the last drawn, to predict before they are used.
-        progress: told the timed designs.
+        progress: told after each group how many designs are timed.
 
     Raises:
         ParetoformerError: a probe cannot be loaded or timed.
@@ -148,14 +151,14 @@ def calibrate(
     timed: list[tuple[Member, float]] = []
     fair_ms = []
     for start in range(0, len(members), _GROUP):
-        if progress is not None:
-            progress(start, len(members))
         group = members[start : start + _GROUP]
         original, latencies = _timed(template, runtime, group, rows, target, fair, seed + start)
         timed += [
             (member, latency.mean_ms / original.mean_ms) for member, latency in zip(group, latencies, strict=True)
         ]
         fair_ms.append(original.mean_ms)
+        if progress is not None:
+            progress(len(timed), len(members))
     return fitted(
         shape,
         runtime.bits,
@@ -208,7 +211,7 @@ def fitted(
     """
     members, ratios = [member for member, _ in timings], [ratio for _, ratio in timings]
     seen = len(timings) - held_out
-    # Whether the runtime drops tokens that the head does not read shows in the timings: by the smaller cross-validated error.
+    # Whether the runtime drops tokens that the head does not read shows in the timings.
     both = (Terms(shape, bits), Terms(shape, bits, first_token=True))
     terms = min(both, key=lambda terms: terms.error(members[:seen], ratios[:seen]))
     first = terms.fit(members[:seen], ratios[:seen])

@@ -15,7 +15,7 @@ _DRAWS_PER_PROBE = 100
 
 
 def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int) -> list[Member]:
-    """Up to `n` different members: the whole model in every width first, then random ones.
+    """Up to `n` different members: `anchors` first, then random ones.
 
     Random ones spread over depths, sizes (a level for the model, varied from layer to layer), blocks that are gone
     and widths (one for all blocks, or mixed). A small model may have fewer than `n` different ones.
@@ -27,15 +27,23 @@ def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int) -> list[Me
         seed: of the draws.
     """
     rng = random.Random(seed)
-    whole = Pruning.identity(shape)
-    drawn = [Member((whole, Quantization.uniform(shape, width))) for width in bits]
-    unique = {member.key: member for member in drawn[:n]}
+    unique = {member.key: member for member in anchors(shape, bits)[:n]}
     for _ in range(n * _DRAWS_PER_PROBE):
         if len(unique) >= n:
             break
         member = Member(forget_absent_parts((_pruning(shape, rng), _quantization(shape, bits, rng))))
         unique.setdefault(member.key, member)
     return list(unique.values())
+
+
+def anchors(shape: ModelShape, bits: Sequence[int]) -> list[Member]:
+    """The ends of every sum: in each width the whole model and its first layer alone, and a model without any block."""
+    whole = Pruning.identity(shape)
+    first = Pruning((whole.layers[0], *(None,) * (shape.layers - 1)))
+    bare = Pruning((LayerUnits((), ()), *(None,) * (shape.layers - 1)))
+    drawn = [(cut, width) for width in bits for cut in (whole, first)] + [(bare, max(bits))]
+    members = [Member(forget_absent_parts((cut, Quantization.uniform(shape, width)))) for cut, width in drawn]
+    return list({member.key: member for member in members}.values())
 
 
 def _pruning(shape: ModelShape, rng: random.Random) -> Pruning:

@@ -24,6 +24,8 @@ Vector: TypeAlias = NDArray[np.float64]
 
 # Keeps coefficients of terms that the probes hardly vary near zero; far below the noise of a timing.
 _RIDGE = 1e-3
+# Keys and values are of all tokens, queries and outputs of the first alone: half of the four products are left.
+SHARE_OF_LAST_ATTENTION = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ class Terms:
                 continue
             counts["layers"] += 1
             if units.heads:
-                # Keys and values are of all tokens, queries and outputs of the first: half of the four products.
-                share = 0.5 if layer == last else 1.0
+                share = SHARE_OF_LAST_ATTENTION if layer == last else 1.0
                 counts[f"attention@{bits.attention}"] += 1
                 counts[f"heads@{bits.attention}"] += share * len(units.heads) / self.shape.heads
             if units.neurons:
@@ -70,7 +71,7 @@ class Terms:
         for part, width in (("embeddings", quantization.embeddings), ("head", quantization.head)):
             if width != self.bits[0]:
                 counts[f"{part}@{width}"] += 1
-        counts["crowding"] = self._share_of_bytes(pruning, quantization) ** 2
+        counts["crowding"] = self._crowding(pruning, quantization)
         return np.array([counts[name] for name in self.names])
 
     def _last_attention(self, pruning: Pruning) -> int:
@@ -78,14 +79,16 @@ class Terms:
         attending = [layer for layer, units in enumerate(pruning.layers) if units is not None and units.heads]
         return attending[-1] if self.first_token and attending else len(pruning.layers)
 
-    def _share_of_bytes(self, pruning: Pruning, quantization: Quantization) -> float:
-        """Bytes of all blocks' weights over those of the original's."""
-        shape, total = self.shape, 0.0
+    def _crowding(self, pruning: Pruning, quantization: Quantization) -> float:
+        """The share of the original's weights that stay, times the share of its bytes."""
+        shape, weights, bytes_ = self.shape, 0, 0.0
         for units, bits in zip(pruning.layers, quantization.layers, strict=True):
             if units is not None and bits is not None:
-                total += 4 * len(units.heads) * shape.head_size * (bits.attention or 0)
-                total += 2 * len(units.neurons) * (bits.ffn or 0)
-        return total / (shape.layers * (4 * shape.heads * shape.head_size + 2 * shape.ffn) * self.bits[0])
+                attention, ffn = 4 * len(units.heads) * shape.head_size, 2 * len(units.neurons)
+                weights += attention + ffn
+                bytes_ += (attention * (bits.attention or 0) + ffn * (bits.ffn or 0)) / self.bits[0]
+        whole = shape.layers * (4 * shape.heads * shape.head_size + 2 * shape.ffn)
+        return weights / whole * bytes_ / whole
 
     def error(self, members: Sequence[Member], ratios: Sequence[float], folds: int = 5) -> float:
         """Mean relative error on members that a fit to the other folds predicts; `folds` members at least."""
@@ -94,7 +97,7 @@ class Terms:
         predicted = np.empty(len(members))
         for left_out in range(folds):
             seen = np.flatnonzero(fold != left_out)
-            coefficients = self.fit([members[index] for index in seen], measured[seen])
+            coefficients = self.fit([members[index] for index in seen.tolist()], measured[seen])
             predicted[fold == left_out] = factors[fold == left_out] @ coefficients
         return float(np.mean(np.abs(predicted / measured - 1)))
 

@@ -73,7 +73,7 @@ class TransformerEvaluator:
             "size": float(work.template.size(job.member)),
         }
         extras = {
-            "accuracy": accuracy,
+            **values,  # whichever of them are objectives
             "accuracy_drop": fair - accuracy,
             "accuracy_drop_estimate": expected_drop(original, logits, work.temperature),
             "agreement": agreement(original, logits),

@@ -10,6 +10,8 @@ T = TypeVar("T")
 # Where the axes of the normalised hypervolume end: five points of accuracy, and a factor of 2 ** 5.
 _ACCURACY_RANGE = 0.05
 _DOUBLINGS = 5.0
+# Of the exact hypervolume.
+MOST_DIMENSIONS = 3
 
 
 def dominates(a: Costs, b: Costs) -> bool:
@@ -39,10 +41,16 @@ def hypervolume(points: Sequence[Costs], reference: Costs) -> float:
     Raises:
         ValueError: more than three dimensions.
     """
-    if not 1 <= len(reference) <= 3:
-        raise ValueError(f"hypervolume() sweeps 1 to 3 dimensions, found {len(reference)}. Leave objectives out.")
+    if not 1 <= len(reference) <= MOST_DIMENSIONS:
+        raise ValueError(f"hypervolume() sweeps 1 to {MOST_DIMENSIONS} dimensions, found {len(reference)}. Leave objectives out.")
     inside = {tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))}
     return _sweep(sorted(inside, key=lambda point: point[-1]), tuple(reference))
+
+
+def contributions(points: Sequence[Costs], reference: Costs) -> list[float]:
+    """The volume below `reference` that each point alone dominates, in their order; see `hypervolume`."""
+    whole = hypervolume(points, reference)
+    return [whole - hypervolume([*points[:i], *points[i + 1 :]], reference) for i in range(len(points))]
 
 
 def _sweep(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -> float:

@@ -25,8 +25,9 @@ KNOBS: Mapping[str, str] = {
     "prune.cut": "share of the units' latency removed, least important per millisecond first",
     "prune.shift.L": "added to the log importance of layer L's units before they are ranked",
     "prune.depth": "how many layers stay",
-    "bits.L.attention": "width of layer L's attention weights",
-    "bits.L.ffn": "width of layer L's feed-forward weights",
+    "bits.level": "width of most blocks' weights",
+    "bits.shift.L.attention": "beyond 0.75 (-0.75) layer L's attention is one width wider (narrower)",
+    "bits.shift.L.ffn": "the same for its feed-forward block",
     "bits.embeddings": "width of the word and position tables",
     "bits.head": "width of pooler and classifier",
 }

@@ -115,16 +115,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
 def outcome(folder: Path) -> str:
     """What a search prints at its end: the front, the picks with their drops, and what to do next."""
     loaded = load(folder)
-    lines = [front(folder, "table", everything=False), ""]
-    for pick in loaded.picks:
-        member = _member(loaded, pick.key)
-        if member is not None and "test" in member.accuracy:
-            drops = ", ".join(
-                f"{split} {figure.drop.value * 100:+.2f} pt"
-                for split, figure in member.accuracy.items()
-                if figure.drop is not None
-            )
-            lines.append(f"{pick.name} lost: {drops} (the differences between the three are the search's optimism)")
+    lines = [front(folder, "table", everything=False), "", *_optimism(loaded)]
     if loaded.latency_model:
         errors = loaded.latency_model
         lines.append(
@@ -217,6 +208,17 @@ def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -
     (out / "README.md").write_text(card(folder, loaded, member, out))
 
 
+def _optimism(loaded: FrontFile) -> list[str]:
+    """What the tested picks lost on each split, beside each other."""
+    tested = {member.key: member for member in loaded.members if "test" in member.accuracy}
+    lines = []
+    for key, member in tested.items():
+        titles = ", ".join(pick.name for pick in loaded.picks if pick.key == key)
+        drops = [(split, f.drop.value * 100) for split, f in member.accuracy.items() if f.drop is not None]
+        lines.append(f"{key[:8]} ({titles}) lost " + ", ".join(f"{drop:+.2f} pt on {split}" for split, drop in drops))
+    return lines
+
+
 def _lines(member: MemberFigures) -> list[str]:
     lines = []
     for split, figure in member.accuracy.items():
@@ -236,10 +238,6 @@ def _lines(member: MemberFigures) -> list[str]:
 def _pick_line(pick: Pick, loaded: FrontFile) -> str:
     rows = "" if pick.rows_needed is None else f"; a certificate would need about {pick.rows_needed:,} confirm rows"
     return f"{pick.name:16} {pick.key or '-':16} {pick.reason}{rows}"
-
-
-def _member(loaded: FrontFile, key: str | None) -> MemberFigures | None:
-    return next((member for member in loaded.members if member.key == key), None)
 
 
 def _bench_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

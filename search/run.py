@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,11 @@ from search.loop import Meter
 from search.loop import run as loop
 from search.progress import Display
 from search.record import Record
-from search.runners.base import Runner
+from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from search.so_far import CONFIG, driving, read_config
-from spaces.errors import ConfigError, LimitError, RunError
+from spaces.errors import CallerError, ConfigError, LimitError, RunError
 from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Objective
 from spaces.space import Space
 
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Task
 
+SUMMARY = "search.json"
 # A forecast times this many designs, spread over the ladder.
 _FORECAST_DESIGNS = 4
 
 
-def search(config: RunConfig, folder: Path, display: Display | None = None) -> int:
+def search(config: RunConfig, folder: Path, display: Display | None = None, given: Sequence[Path] = ()) -> int:
     """A new run in `folder`: prepare, search, verify, report.
+
+    Args:
+        config: everything that decides the run.
+        folder: must not exist, or be empty.
+        display: shows progress.
+        given: an importance.json or latency_model.json of a run with the same model, rows and target, to be used again.
 
     Returns:
         0, or 3 if limits were given and nothing meets them.
@@ -56,7 +63,14 @@ def search(config: RunConfig, folder: Path, display: Display | None = None) -> i
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
-    return _go_on(config, folder, display or Display())
+    for path in given:
+        shutil.copy(path, folder / path.name)
+    try:
+        return _go_on(config, folder, display or Display())
+    except CallerError:
+        if not Record.exists(folder, storage=config.search.storage):
+            shutil.rmtree(folder)  # nothing was searched; the corrected command may use the same folder
+        raise
 
 
 def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = None) -> int:
@@ -98,7 +112,7 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
         timed = [
             space.decode(design) for design in seeds[:: max(1, len(seeds) // _FORECAST_DESIGNS)][:_FORECAST_DESIGNS]
         ]
-        evaluations = [evaluator.evaluate(Score(member, config.search.rows)) for member in timed]
+        evaluations = [evaluated(evaluator, Score(member, config.search.rows)) for member in timed]
     per_design = sum(evaluation.seconds for evaluation in evaluations) / len(evaluations)
     members = {name: space.decode(design) for name, design in space.extremes().items()}
     figures = {
@@ -191,7 +205,13 @@ def _go_on(config: RunConfig, folder: Path, display: Display) -> int:
         meter = Meter(config.search.trials, config.search.seconds)
         with closing(_runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
             summary = loop(space, sampler, runner, record, rows=config.search.rows, meter=meter, watch=display.trial)
-        (folder / "search.json").write_text(json.dumps(summary.to_json(), indent=2))
+        figures = {
+            "designs_per_second": summary.designs_per_second,
+            "busy_share": summary.worker_busy_share,
+            "seconds": summary.seconds,
+            "evaluated": summary.evaluated,
+        }
+        (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
         return _verify(config, folder, prepared, space, record, display)
 
 
@@ -203,7 +223,7 @@ def _verify(
     from search.verify import Situation, verify_front
 
     make = partial(TransformerEvaluator, prepared.workload)
-    summary, latency = folder / "search.json", prepared.workload.latency
+    summary, latency = folder / SUMMARY, prepared.workload.latency
     situation = Situation(
         folder=folder,
         space=space,

@@ -76,13 +76,13 @@ def test_order_and_answers_do_not_depend_on_the_batch_in_fp32(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
-def test_the_snippet_gives_the_same_predictions_without_this_project(bits: int, tmp_path: Path) -> None:
+def test_the_example_gives_the_same_predictions_without_this_project(bits: int, tmp_path: Path) -> None:
     folder = export(OnnxRuntime(), tmp_path / "model", bits)
-    code = artifact.snippet(folder.name, TEXTS)
-    assert len(code.splitlines()) == 15
-    assert not {"paretoformer", "evaluators", "spaces"} & set(code.split())
+    example = folder / "example.py"
+    assert len(example.read_text().splitlines()) == 15
+    assert not {"paretoformer", "evaluators", "spaces"} & set(example.read_text().split())
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, str(example), *TEXTS], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
     )
     expected = [f"{one.label} {one.score:.4f}" for one in Artifact.open(folder).predict(TEXTS)]
     assert done.stdout.splitlines() == expected

@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from evaluators.metrics.latency import Contender, Latency, measure, sample_inputs
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import Encoded, Rows
+from evaluators.tasks.linear import LinearBaseline
 from spaces.errors import ParetoformerError
 from spaces.target import Target
 
@@ -119,6 +120,15 @@ def test_contenders_are_timed_in_fresh_processes_one_after_the_other(tmp_path: P
         row.started for row in measured.timings if row.process == 1
     )
     assert all(0 < row.cpu_share < 1.5 for row in measured.timings)
+
+
+def test_the_linear_baseline_is_timed_on_texts(tmp_path: Path) -> None:
+    texts = ("a good film", "a bad film", "good, very good", "bad, very bad")
+    LinearBaseline.fit(Rows(texts, (1, 0, 1, 0))).save(tmp_path)
+    linear, inputs = Contender("linear", "linear", tmp_path), rows(3, 3, 3, 3).inputs
+    measured = measure([linear], inputs, texts=texts, target=TARGET, rounds=2, processes=1, seed=0)
+    assert measured["linear"].array.shape == (1, 2, 4)
+    assert measured["linear"].mean_ms > 0
 
 
 def test_batches_are_as_large_as_the_targets(tmp_path: Path) -> None:

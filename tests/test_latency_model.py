@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators.latency_model import LatencyModel, fitted
-from evaluators.latency_probes import probes
+from evaluators.latency_model import LatencyModel, calibrate, fitted
+from evaluators.latency_probes import anchors, probes
 from evaluators.latency_terms import Terms
+from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import LayerBits, Quantization
 from spaces.design import Member
 from spaces.shape import ModelShape
+from spaces.target import Target
+from tests.tiny_models import tiny
 
 SHAPE = ModelShape(layers=6, heads=12, head_size=32, ffn=1536, hidden=384, vocab=30522)
 BITS = (32, 8, 4)
@@ -74,10 +77,10 @@ def test_from_the_last_attention_block_on_the_first_token_may_be_all_that_counts
     }
 
 
-def test_crowding_is_the_squared_share_of_the_originals_bytes() -> None:
+def test_crowding_is_the_share_of_weights_times_the_share_of_bytes() -> None:
     position, whole = TERMS.names.index("crowding"), Pruning.identity(SHAPE)
     shares = [TERMS.features(Member((whole, Quantization.uniform(SHAPE, bits))))[position] for bits in BITS]
-    assert shares == [1.0, 1 / 16, 1 / 64]
+    assert shares == [1.0, 1 / 4, 1 / 8]
 
 
 @pytest.mark.parametrize("first_token", [True, False])
@@ -114,6 +117,8 @@ def test_costs_of_units_follow_from_the_coefficients() -> None:
     costs = model().unit_costs(8)
     assert costs.head == pytest.approx(0.02 / 12 * 8.0, rel=0.1)
     assert costs.neuron == pytest.approx(0.025 / 1536 * 8.0, rel=0.1)
+    assert costs.last_head == 0.5 * costs.head
+    assert costs.last_neuron == pytest.approx(0.004 / 1536 * 8.0, rel=0.3)
     free = LatencyModel(TERMS, (0.0,) * len(TERMS.names), 8.0, "here", ())
     assert 0 < free.unit_costs(4).neuron < 1e-5
     with pytest.raises(ValueError, match="16 bits are not among the timed widths"):
@@ -141,10 +146,13 @@ def test_held_out_designs_do_not_influence_their_own_prediction() -> None:
     assert dirty.held_out[0].measured == spoilt[-1]
 
 
-def test_probes_start_with_uniform_widths_and_tell_all_terms_apart() -> None:
+def test_probes_start_with_the_ends_of_every_sum_and_tell_all_terms_apart() -> None:
     members = probes(SHAPE, BITS, 50, seed=0)
     whole = Pruning.identity(SHAPE)
-    assert members[:3] == [Member((whole, Quantization.uniform(SHAPE, width))) for width in BITS]
+    assert members[:7] == anchors(SHAPE, BITS)
+    assert members[:6:2] == [Member((whole, Quantization.uniform(SHAPE, width))) for width in BITS]
+    bare = dict(zip(TERMS.names, TERMS.features(members[6]), strict=True))
+    assert {name for name, count in bare.items() if count} == {"constant", "layers"}
     assert len({member.key for member in members}) == 50
     assert np.linalg.matrix_rank(np.stack([TERMS.features(member) for member in members])) == len(TERMS.names)
     assert members == probes(SHAPE, BITS, 50, seed=0)
@@ -155,3 +163,27 @@ def test_probes_of_a_small_model_end_when_there_are_no_more() -> None:
     tiny = ModelShape(layers=1, heads=1, head_size=4, ffn=1, hidden=4, vocab=9)
     members = probes(tiny, (32,), 50, seed=0)
     assert len(members) == len({member.key for member in members}) == 4
+
+
+def test_probes_are_timed_beside_the_original_in_its_runtime(tmp_path: Path) -> None:
+    runtime, fair = OnnxRuntime(), tmp_path / "fair.onnx"
+    template = runtime.template(tiny("bert")[0])
+    fair.write_bytes(template.untouched())
+    tokens = [np.arange(5, 5 + length) for length in (4, 9, 6)]
+    steps: list[tuple[int, int]] = []
+    found = calibrate(
+        template,
+        runtime,
+        template.shape,
+        [{"input_ids": row, "attention_mask": np.ones_like(row)} for row in tokens],
+        target=Target(),
+        fair=fair,
+        seed=0,
+        timings=9,
+        held_out=2,
+        progress=lambda *step: steps.append(step),
+    )
+    assert found.fair_ms > 0
+    assert found.target_key == Target().key
+    assert [pair.measured > 0 for pair in found.held_out] == [True, True]
+    assert steps == [(9, 9)]

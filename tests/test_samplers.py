@@ -1,4 +1,5 @@
 import importlib.util
+import math
 import random as random_module
 from pathlib import Path
 
@@ -6,18 +7,17 @@ import optuna
 import pytest
 
 from evaluators.synthetic import BYTES, MILLISECONDS, NATS, SyntheticEvaluator, synthetic_space
-from search.front import hypervolume
 from search.loop import Meter, run
 from search.record import Record
 from search.runners.inline import InlineRunner
 from search.samplers.auto import AutoSampler
 from search.samplers.base import Sampler
-from search.samplers.moves import neighbour
+from search.samplers.moves import crossed, neighbour
 from search.samplers.optuna_bridge import MakeSampler, OptunaSampler, gp, nsga2, random, spread, tpe
 from search.samplers.steered import distribution, on_grid
 from spaces.design import Design
 from spaces.errors import ConfigError
-from spaces.knobs import Choice, FloatRange, IntRange
+from spaces.knobs import Choice, FloatRange, IntRange, Knob
 from spaces.objectives import KL, LATENCY, SIZE, Bound, Complete, Evaluation
 from spaces.space import Space
 from tests.contracts.sampler import SamplerContract
@@ -49,30 +49,36 @@ def new_record(folder: Path, bounds: tuple[Bound, ...] = ()) -> Record:
     return Record.create(folder, objectives=OBJECTIVES, bounds=bounds)
 
 
-def volume(record: Record) -> float:
-    """Hypervolume below (1.5, 1.5, 1.5) in the problem's own units."""
+def late_distance(record: Record) -> float:
+    """Mean distance from the origin of the last 15 designs, in the problem's own units; 1 on the true front."""
     points = [
         (trial.values["kl"] / NATS, trial.values["latency"] / MILLISECONDS, trial.values["size"] / BYTES)
-        for trial in record.trials()
+        for trial in record.trials()[-15:]
     ]
-    return hypervolume(points, (1.5, 1.5, 1.5))
+    return sum(math.hypot(*point) for point in points) / len(points)
 
 
 def searched(folder: Path, make: MakeSampler | None, trials: int, seed: int = 0) -> Record:
-    record, space = new_record(folder), synthetic_space(6)
+    record, space = new_record(folder), synthetic_space(16)
     sampler: Sampler = (
-        AutoSampler(record, space, seed=seed, trials=trials)
+        AutoSampler(record, space, seeds=space.seeds(), seed=seed, trials=trials)
         if make is None
-        else OptunaSampler(record, space, make, seed=seed, trials=trials)
+        else OptunaSampler(record, space, make, seeds=space.seeds(), seed=seed, trials=trials)
     )
     run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(trials))
     return record
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> float:
+    return late_distance(searched(tmp_path_factory.mktemp("random"), random, 45))
+
+
 @pytest.mark.parametrize("make", [nsga2, tpe, None], ids=["nsga2", "tpe", "auto"])
-def test_searching_beats_drawing(tmp_path: Path, make: MakeSampler | None) -> None:
-    drawn = searched(tmp_path / "random", random, 60)
-    assert volume(searched(tmp_path / "searched", make, 60)) > volume(drawn)
+def test_searching_comes_nearer_to_the_true_front_than_drawing(
+    tmp_path: Path, make: MakeSampler | None, drawn: float
+) -> None:
+    assert 1 <= late_distance(searched(tmp_path, make, 45)) < drawn
 
 
 def test_the_identity_is_trial_zero_and_seeds_are_a_third_at_most(tmp_path: Path) -> None:
@@ -156,8 +162,16 @@ def test_knobs_are_distributions(
     assert on_grid(FloatRange(0.0, 0.9, 0.01), 0.30000000000000004) == 0.3
 
 
+def test_a_cross_has_every_knob_from_a_parent() -> None:
+    rng = random_module.Random(0)
+    left, right = Design(dict.fromkeys("abcdefgh", 0)), Design(dict.fromkeys("abcdefgh", 1))
+    children = [crossed(left, right, rng) for _ in range(20)]
+    assert {child[name] for child in children for name in "abcdefgh"} == {0, 1}
+    assert crossed(left, left, rng) == left
+
+
 def test_neighbours_are_near_and_in_the_space() -> None:
-    knobs = {
+    knobs: dict[str, Knob] = {
         "bits": Choice((4, 8, 32)),
         "depth": IntRange(1, 6),
         "cut": FloatRange(0.0, 1.0, 0.01),
@@ -171,5 +185,5 @@ def test_neighbours_are_near_and_in_the_space() -> None:
         assert len(changed) <= 3
         assert "fixed" not in changed
         assert all(knobs[name].contains(moved[name]) for name in knobs)
-        assert abs(float(moved["cut"]) - 0.5) <= 0.15 + 1e-9
+        assert abs(float(moved["cut"]) - 0.5) <= 0.2 + 1e-9
         assert abs(int(moved["depth"]) - 6) <= 1

@@ -22,7 +22,7 @@ TOKENIZER_FILES = frozenset(
         "processor_config.json",
     }
 )
-FILES_FOR_PEOPLE = frozenset({"design.json", "metrics.json", "README.md"})
+FILES_FOR_PEOPLE = frozenset({"design.json", "metrics.json", "README.md", "example.py"})
 
 
 def inference_bytes(folder: Path) -> int:

@@ -90,9 +90,12 @@ class RayRunner:
         self._idle: list[Any] = []
         try:
             _check_size(workers, cpus_per_worker, gpus_per_worker)
-            self._actor_class: Any = ray.remote(num_cpus=cpus_per_worker, num_gpus=gpus_per_worker, max_restarts=0)(
-                _Worker
-            )
+            self._actor_class: Any = ray.remote(
+                num_cpus=cpus_per_worker,
+                num_gpus=gpus_per_worker,
+                max_restarts=0,
+                runtime_env={"env_vars": _worker_environment()},
+            )(_Worker)
             self._make = ray.put(make)
             self._idle = [self._actor() for _ in range(workers)]
             _prepare(self._idle)
@@ -168,7 +171,6 @@ def _start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
     }
     ray.init(
         address=address or "local",
-        runtime_env={"env_vars": _worker_environment()},
         logging_level=logging.ERROR if quiet else logging.INFO,
         log_to_driver=not quiet,
         **({} if address else here),
@@ -178,7 +180,8 @@ def _start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
 def _worker_environment() -> dict[str, str]:
     """One thread per worker, and this project importable from a source checkout as well as when installed."""
     spec = importlib.util.find_spec("spaces")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     folders = [str(Path(spec.origin).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
 
@@ -186,9 +189,10 @@ def _worker_environment() -> dict[str, str]:
 def _check_size(workers: int, cpus: float, gpus: float) -> None:
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, needed in (("CPU", workers * cpus), ("GPU", workers * gpus)):
-        if needed > there.get(name, 0.0) + 1e-9:
+        found = there.get(name, 0.0)
+        if needed > found + 1e-9:
             raise ConfigError(
-                f"{workers} workers need {needed:g} {name}, Ray has {there.get(name, 0.0):g}. Ask for fewer with --workers."
+                f"{workers} workers need {needed:g} {name}, Ray has {found:g}. Ask for fewer with --workers."
             )
 
 

@@ -1,26 +1,33 @@
-"""The default sampler: TPE and small moves around the front, in turn. Knows the record; knows nothing of models.
+"""The default sampler: TPE and moves around the front, in turn. Knows the record; knows nothing of models.
 
-TPE finds the region, moves polish what is there; seeds do more than either (architecture.md, section 6).
+TPE finds the region; children of front members, slightly changed, fill the front.
 """
 
+import math
 import random
 from collections.abc import Sequence
 
-from search.front import front
+from search.front import MOST_DIMENSIONS, contributions, front
 from search.ledger import Trial
 from search.record import Record
-from search.samplers.moves import neighbour
+from search.samplers.moves import crossed, neighbour
 from search.samplers.optuna_bridge import BATCH, OptunaSampler, tpe
 from spaces.design import Design
 from spaces.objectives import Evaluation
 from spaces.space import Space
 
+# Every parent has at least this share of the likeliest one's chance.
+_LEAST_CHANCE = 0.02
+# Beyond the worst figure of the front (1), so that its ends count too.
+_REFERENCE = 1.1
+# Where a figure is 0.
+_ALMOST_NOTHING = 1e-9
 # Parents while nothing meets the limits: the trials that come nearest.
 _NEAREST = 5
 
 
 class FrontMoves:
-    """Neighbours of designs on the current front.
+    """Children of designs on the current front, slightly changed.
 
     Args:
         record: the trials so far.
@@ -34,21 +41,32 @@ class FrontMoves:
         self._rng = rng
 
     def __call__(self) -> Design | None:
-        """A neighbour of a random parent; None before any trial is complete."""
+        """A neighbour of a cross of two parents; None before any trial is complete."""
         parents = self._parents()
         if not parents:
             return None
-        knobs = self._rng.choice(parents).knobs
-        assert knobs is not None
-        return neighbour(Design(knobs), self._space.knobs, self._rng)
+        first, second = self._rng.choices(list(parents), weights=list(parents.values()), k=2)
+        return neighbour(crossed(first, second, self._rng), self._space.knobs, self._rng)
 
-    def _parents(self) -> list[Trial]:
-        """The front of the trials within the limits, or the trials nearest to them."""
-        complete = [trial for trial in self._record.trials() if trial.state == "complete" and trial.knobs is not None]
+    def _parents(self) -> dict[Design, float]:
+        """The front of the trials within the limits, or the trials nearest to them, with the chance of each.
+
+        Chances go by the volume that a member alone dominates: where the front is crowded, as it is among designs that
+        hardly differ from the original, another one is worth little.
+        """
+        complete = [trial for trial in self._record.trials() if trial.state == "complete"]
         within = [trial for trial in complete if self._record.violation(trial) == 0]
-        if within:
-            return front(within, costs=self._costs)
-        return sorted(complete, key=self._record.violation)[:_NEAREST]
+        nearest = sorted(complete, key=self._record.violation)[:_NEAREST]
+        best = [trial for trial in (front(within, costs=self._costs) if within else nearest) if trial.knobs]
+        return {Design(trial.knobs or {}): weight for trial, weight in zip(best, self._weights(best), strict=True)}
+
+    def _weights(self, trials: Sequence[Trial]) -> list[float]:
+        columns = [_scaled([o.cost(t.values[o.name]) for t in trials], o.unit) for o in self._record.objectives]
+        if len(columns) > MOST_DIMENSIONS:
+            return [1.0] * len(trials)
+        alone = contributions(list(zip(*columns, strict=True)), (_REFERENCE,) * len(columns))
+        least = max(alone, default=1.0) * _LEAST_CHANCE or 1.0
+        return [max(volume, least) for volume in alone]
 
     def _costs(self, trial: Trial) -> list[float]:
         return [objective.cost(trial.values[objective.name]) for objective in self._record.objectives]
@@ -77,3 +95,13 @@ class AutoSampler:
 
     def tell(self, evaluation: Evaluation) -> None:
         self._bridge.tell(evaluation)
+
+
+def _scaled(costs: Sequence[float], unit: str) -> list[float]:
+    """Costs from 0 (best) to 1, evenly for equal factors of time and bytes; divergences grow with the square of a change."""
+    if unit in ("ms", "bytes"):
+        costs = [math.log(max(cost, _ALMOST_NOTHING)) for cost in costs]
+    elif unit == "nats":
+        costs = [math.sqrt(max(cost, 0.0)) for cost in costs]
+    low, high = min(costs), max(costs)
+    return [(cost - low) / ((high - low) or 1.0) for cost in costs]

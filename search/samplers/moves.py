@@ -1,4 +1,4 @@
-"""Small steps away from a design. Knows knobs; knows nothing of what they cost."""
+"""New designs from good ones. Knows knobs; knows nothing of what they cost."""
 
 import random
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
 
 MOST_CHANGES = 3
 # A step along a range goes at most this share of it.
-_REACH = 0.15
+_REACH = 0.2
 
 
 def neighbour(design: Design, knobs: Mapping[str, Knob], rng: random.Random) -> Design:
@@ -17,6 +17,11 @@ def neighbour(design: Design, knobs: Mapping[str, Knob], rng: random.Random) -> 
     count = min(len(movable), rng.randint(1, MOST_CHANGES))
     chosen = rng.sample(movable, count)
     return Design({**design, **{name: _moved(knobs[name], design[name], rng) for name in chosen}})
+
+
+def crossed(left: Design, right: Design, rng: random.Random) -> Design:
+    """Every knob from one of two designs of the same space (uniform crossover, Syswerda 1989)."""
+    return Design({name: rng.choice((left, right))[name] for name in left})
 
 
 def _is_fixed(knob: Knob) -> bool:

@@ -192,16 +192,12 @@ class PruningAxis:
         return [(unit, cost) for _, unit, cost in scored]
 
     def ladder(self) -> list[dict[str, Scalar]]:
-        """Evenly spread cuts without shifts, then depths: what a search starts from."""
-        cuts: list[dict[str, Scalar]] = (
-            [{"prune.cut": cut} for cut in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)] if "prune.cut" in self.knobs else [{}]
-        )
-        depths: list[dict[str, Scalar]] = (
-            [{"prune.depth": depth} for depth in range(self._shape.layers - 1, 0, -1)]
-            if "prune.depth" in self.knobs
-            else []
-        )
-        return cuts + depths
+        """Evenly spread cuts without shifts, then depths down to half: what a search starts from."""
+        cuts = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8) if "prune.cut" in self.knobs else ()
+        shallowest = max(1, self._shape.layers // 2)
+        depths = range(self._shape.layers - 1, shallowest - 1, -1) if "prune.depth" in self.knobs else ()
+        rungs: list[dict[str, Scalar]] = [{"prune.cut": cut} for cut in cuts]
+        return [*rungs, *({"prune.depth": depth} for depth in depths)] or [{}]
 
     def neutral(self) -> dict[str, Scalar]:
         """The knobs of the identity."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from spaces.axes.pruning import Pruning
 from spaces.design import Config
-from spaces.knobs import Choice, Knob, Scalar
+from spaces.knobs import Choice, FloatRange, Knob, Scalar
 from spaces.shape import ModelShape
 
 
@@ -55,8 +55,16 @@ class Quantization:
         return cls(layers, decoded["embeddings"]["bits"], decoded["head"]["bits"])
 
 
+# A block's shift must go beyond this to leave the level: most blocks of a random design share one width, because mixed
+# widths everywhere are slower and larger than their accuracy is worth.
+_LEAVES_LEVEL = 0.75
+
+
 class QuantizationAxis:
-    """One width per layer and block, one for the embeddings, one for the head.
+    """A width for most blocks, shifts for those that need another, and widths for the tables and the head.
+
+    Knobs: `bits.level`, `bits.shift.L.attention`, `bits.shift.L.ffn` (above 0.75: one width wider, below -0.75: one
+    narrower), `bits.embeddings`, `bits.head`. With level and shifts every combination of neighbouring widths is a design.
 
     Args:
         shape: the model's sizes.
@@ -68,52 +76,49 @@ class QuantizationAxis:
 
     def __init__(self, shape: ModelShape, bits: Sequence[int], embeddings: Sequence[int] | None = None) -> None:
         self._shape = shape
-        self._bits = tuple(bits)
-        self._embeddings = tuple(embeddings if embeddings is not None else bits)
-        parts = [f"bits.{layer}.{part}" for layer in range(shape.layers) for part in ("attention", "ffn")]
+        self._bits = tuple(sorted(bits, reverse=True))
+        self._embeddings = tuple(sorted(embeddings if embeddings is not None else bits, reverse=True))
+        parts = [f"bits.shift.{layer}.{part}" for layer in range(shape.layers) for part in ("attention", "ffn")]
         self.knobs: Mapping[str, Knob] = {
-            **{name: Choice(self._bits) for name in (*parts, "bits.head")},
+            "bits.level": Choice(self._bits),
+            **({name: FloatRange(-1.0, 1.0, step=0.125) for name in parts} if len(self._bits) > 1 else {}),
             "bits.embeddings": Choice(self._embeddings),
+            "bits.head": Choice(self._bits),
         }
 
     def decode(self, knobs: Mapping[str, Scalar]) -> Quantization:
-        """The widths; knobs that are absent take the widest."""
+        """The widths; knobs that are absent take the widest, or no shift."""
+        level = self._bits.index(int(knobs.get("bits.level", self._bits[0])))
 
-        def width(name: str, widths: Sequence[int]) -> int:
-            return int(knobs.get(name, max(widths)))
+        def width(layer: int, part: str) -> int:
+            shift = float(knobs.get(f"bits.shift.{layer}.{part}", 0.0))
+            steps = (shift < -_LEAVES_LEVEL) - (shift > _LEAVES_LEVEL)
+            return self._bits[min(max(level + steps, 0), len(self._bits) - 1)]
 
-        layers = tuple(
-            LayerBits(width(f"bits.{layer}.attention", self._bits), width(f"bits.{layer}.ffn", self._bits))
-            for layer in range(self._shape.layers)
-        )
-        return Quantization(layers, width("bits.embeddings", self._embeddings), width("bits.head", self._bits))
+        layers = tuple(LayerBits(width(layer, "attention"), width(layer, "ffn")) for layer in range(self._shape.layers))
+        embeddings = int(knobs.get("bits.embeddings", self._embeddings[0]))
+        return Quantization(layers, embeddings, int(knobs.get("bits.head", self._bits[0])))
 
     def ladder(self) -> list[dict[str, Scalar]]:
-        """Uniform layers in every width, each with the widest table of that width or narrower."""
-        rungs: list[dict[str, Scalar]] = []
-        for bits in sorted(self._bits, reverse=True):
-            tables = (
-                sorted({self._table(bits), min(self._embeddings)}, reverse=True)
-                if bits < max(self._bits)
-                else [self._table(bits)]
-            )
-            rungs += [self._uniform(bits, table) for table in tables]
-        return rungs
+        """Every level but the widest, with the widest and the narrowest table that is no wider."""
+        levels = self._bits[1:] or self._bits
+        rungs = [(bits, table) for bits in levels for table in dict.fromkeys((self._table(bits), self._embeddings[-1]))]
+        return [self._uniform(bits, table) for bits, table in rungs]
 
     def neutral(self) -> dict[str, Scalar]:
-        """The knobs of the identity."""
-        return self._uniform(max(self._bits), max(self._embeddings))
+        """The knobs of the widest design."""
+        return self._uniform(self._bits[0], self._embeddings[0])
 
     def extremes(self) -> dict[str, dict[str, Scalar]]:
         """The designs at the ends of the axis, by name."""
-        return {"whole": self.neutral(), "smallest": self._uniform(min(self._bits), min(self._embeddings))}
+        return {"whole": self.neutral(), "smallest": self._uniform(self._bits[-1], self._embeddings[-1])}
 
     def _table(self, bits: int) -> int:
-        fitting = [width for width in self._embeddings if width <= bits]
-        return max(fitting) if fitting else min(self._embeddings)
+        return next((width for width in self._embeddings if width <= bits), self._embeddings[-1])
 
     def _uniform(self, bits: int, table: int) -> dict[str, Scalar]:
-        return {name: table if name == "bits.embeddings" else bits for name in self.knobs}
+        widths: dict[str, Scalar] = {"bits.level": bits, "bits.embeddings": table, "bits.head": bits}
+        return {name: widths.get(name, 0.0) for name in self.knobs}
 
 
 def forget_absent_parts(configs: tuple[Config, ...]) -> tuple[Config, ...]:

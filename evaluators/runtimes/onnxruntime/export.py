@@ -10,7 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-OPSET = 21  # has Gelu as one operator
+from evaluators.runtimes.onnxruntime.graph import OPSET
+
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
 

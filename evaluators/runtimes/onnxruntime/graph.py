@@ -16,6 +16,7 @@ from onnx import helper
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
 from spaces.shape import ModelShape
 
+OPSET = 21  # has Gelu as one operator
 DOMAIN = "paretoformer"
 QUERY_KEY_VALUE = "query_key_value"
 ATTENTION_OUTPUT = "attention_output"

@@ -8,10 +8,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from evaluators.runtimes.onnxruntime.export import OPSET
-from evaluators.runtimes.onnxruntime.graph import DOMAIN, LayerEnds, Lowered, Original
+from evaluators.runtimes.onnxruntime.graph import DOMAIN, OPSET, LayerEnds, Lowered, Original
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
+from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -43,10 +43,9 @@ class OnnxTemplate:
         return self._written(self._lowering(member).run())
 
     def size(self, member: Member) -> int:
-        """Bytes of that file, from shapes alone."""
+        """Bytes of that file, exactly, from shapes alone."""
         lowered = self._lowering(member).run()
-        empty = len(self._written(lowered, filled=False))
-        return empty + sum(tensor.nbytes + 2 * _varint_bytes(tensor.nbytes) for tensor in lowered.tensors.values())
+        return onnx_file_bytes(self._model(lowered), lowered.tensors)
 
     def untouched(self) -> bytes:
         """The original in fp32, every token in every layer; node by node the exported graph's values."""
@@ -63,17 +62,18 @@ class OnnxTemplate:
         assert isinstance(widths, Quantization)
         return Lowering(self._original, pruning, widths)
 
-    def _written(self, lowered: Lowered, *, filled: bool = True) -> bytes:
+    def _written(self, lowered: Lowered) -> bytes:
+        return onnx_file(self._model(lowered), lowered.tensors)
+
+    def _model(self, lowered: Lowered) -> onnx.ModelProto:
+        """All but the initializers."""
         model = onnx.ModelProto(ir_version=_IR_VERSION)
         model.opset_import.extend([helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)])
-        graph = model.graph
-        graph.name = "paretoformer"
-        graph.input.extend(self._opened.graph.input)
-        graph.output.extend(self._opened.graph.output)
-        graph.node.extend(lowered.nodes)
-        for name, tensor in lowered.tensors.items():
-            tensor.write(graph.initializer.add(), name, filled=filled)
-        return bytes(model.SerializeToString())
+        model.graph.name = "paretoformer"
+        model.graph.input.extend(self._opened.graph.input)
+        model.graph.output.extend(self._opened.graph.output)
+        model.graph.node.extend(lowered.nodes)
+        return model
 
     @cached_property
     def _opened(self) -> onnx.ModelProto:
@@ -120,8 +120,3 @@ def _selects_first(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]]) -> boo
         and index == 0
         and [a.i for a in node.attribute if a.name == "axis"] == [1]
     )
-
-
-def _varint_bytes(length: int) -> int:
-    """Bytes in which protobuf writes a length; a tensor holds its values' length, and the graph the tensor's."""
-    return max(1, -(-length.bit_length() // 7))

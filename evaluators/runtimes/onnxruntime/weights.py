@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from evaluators.runtimes.onnxruntime import quantize
 from evaluators.runtimes.onnxruntime.quantize import Blocks, Columns, Floats
@@ -26,15 +24,6 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
-
-    def write(self, proto: onnx.TensorProto, name: str, *, filled: bool) -> None:
-        """Into an empty `proto`, with or without the bytes of its values."""
-        proto.name, proto.data_type = name, helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
-        proto.dims.extend(self.shape)
-        if filled:
-            values = np.asarray(self.values(), self.dtype)
-            assert values.shape == self.shape, f"{name} is {values.shape}, expected {self.shape}"
-            proto.raw_data = values.tobytes()
 
 
 class Matrix:

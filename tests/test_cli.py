@@ -1,0 +1,252 @@
+"""The command line: exit codes, one-line errors on standard error, and what it does not load."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search import cli
+from tests.tiny_task import write_encoder, write_rows
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(sys, "argv", ["paretoformer", *map(str, arguments)])
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a caller's mistake is answered with, progress lines apart."""
+    code, out, err = call(capsys, *arguments)
+    assert code == 2, err
+    assert out == ""
+    lines = [line for line in err.strip().splitlines() if not line.startswith("[")]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "samplers"]])
+def test_answers_within_a_second_and_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys, time; begin = time.perf_counter(); sys.argv = ['paretoformer', *sys.argv[1:]]\n"
+        "from search import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as left: assert not left.code\n"
+        "loaded = {'torch', 'transformers', 'optuna', 'ray', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=60)
+
+
+def test_every_command_has_an_example() -> None:
+    assert all("Example: paretoformer" in (command.epilog or "") for command in cli.app.registered_commands)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.csv", rows=80)
+
+
+def edited(rows: Path, name: str, edit: object) -> Path:
+    """A copy of the file with its lines changed."""
+    lines = rows.read_text().splitlines()
+    path = rows.with_name(name)
+    path.write_text("\n".join(edit(lines)) + "\n")  # type: ignore[operator]
+    return path
+
+
+def test_an_unknown_configuration_key_names_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("search: {trails: 3}")
+    error = refused(capsys, "search", tmp_path / "c.yaml", "--out", tmp_path / "run")
+    assert "search.trails" in error
+    assert "'trials'" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"), [("--max-latency", "5"), ("--max-latency", "5MB"), ("--max-size", "20ms"), ("--max-size", "0MB")]
+)
+def test_a_wrong_unit_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, flag: str, text: str) -> None:
+    assert text in refused(capsys, "search", flag, text, "--out", tmp_path / "run")
+
+
+def test_names_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path) -> None:
+    out = ("--out", tmp_path / "run")
+    assert "movie-reviews" in refused(capsys, "search", "--task", "film-reviews", *out)
+    assert "nsga2" in refused(capsys, "search", "--task", rows, "--sampler", "nsga3", *out)
+    assert "minilm" in refused(capsys, "search", "--task", rows, "--model", "no/such/folder", *out)
+    assert not (tmp_path / "run").exists()
+    assert "samplers" in refused(capsys, "list", "things")
+    assert "--recover" in refused(capsys, "search", "--recover", "3", *out)
+
+
+def test_a_model_without_text_or_weights_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(capsys, "search", "--task", rows, "--model", tmp_path / "empty", "--out", tmp_path / "r")
+
+
+def test_data_that_cannot_be_used_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path, encoder: Path
+) -> None:
+    def error(path: Path) -> str:
+        return refused(capsys, "search", "--model", encoder, "--task", path, "--out", tmp_path / "run")
+
+    assert "there.csv" in error(tmp_path / "not-there.csv")
+    (tmp_path / "nothing.csv").write_text("")
+    assert "empty" in error(tmp_path / "nothing.csv")
+    assert "label" in error(edited(rows, "column.csv", lambda lines: ["text,lable", *lines[1:]]))
+    assert "50" in error(edited(rows, "few.csv", lambda lines: lines[:40]))
+    one = edited(rows, "one.csv", lambda lines: [line.replace(",bad", ",good") for line in lines])
+    assert "one class" in error(one)
+    nan = edited(rows, "nan.csv", lambda lines: [*lines[:9], "a film,NaN", *lines[9:]])
+    assert "10" in error(nan)
+
+
+def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for command in ("status", "front", "select", "resume", "verify", "report"):
+        assert str(tmp_path) in refused(capsys, command, tmp_path)
+
+
+def test_a_folder_in_use_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path) -> None:
+    assert "resume" in refused(capsys, "search", "--task", rows, "--out", tmp_path)
+
+
+def test_what_is_no_exported_model_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path) -> None:
+    assert "design.json" in refused(capsys, "predict", tmp_path, "--text", "a film")
+    assert "design.json" in refused(capsys, "bench", tmp_path, "--task", rows)
+    assert "--text" in refused(capsys, "predict", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A finished run of twelve trials on a tiny encoder and 600 rows."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = write_rows(folder / "rows.csv", rows=600)
+    (folder / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
+        "limits: {accuracy_drop: 20pt}\nsearch: {trials: 12, rows: 60, workers: 1}\n"
+        "verify: {members: 4, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+    )
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))
+        patch.setattr(sys, "argv", ["paretoformer", "search", str(folder / "run.yaml"), "--out", str(folder / "run")])
+        cli.main()
+    assert not left.value.code
+    return folder / "run"
+
+
+
+@pytest.mark.slow
+def test_a_run_leaves_every_file_of_the_interface(tiny_run: Path) -> None:
+    files = {path.name for path in tiny_run.iterdir()}
+    expected = "config.resolved.yaml env.json study.log importance.json trials.csv timings.csv predictions front.json"
+    assert set(expected.split()) | {"report.html", "front.png", "baseline", "models"} <= files
+    front = json.loads((tiny_run / "front.json").read_text())
+    assert front["trials"]["complete"] == 12
+    verified = [member for member in front["members"] if member["verified"]]
+    assert len(verified) == 4
+    assert all(member["fidelity"]["agreement"] == 1.0 for member in verified)
+    assert all(abs(m["fidelity"]["predicted_bytes"] / m["size"]["bytes"] - 1) < 0.1 for m in verified)
+    assert set(front["baselines"]) == {"fair", "one_liner", "pipeline", "linear"}
+    tested = [member for member in front["members"] if member["accuracy"]["test"] is not None]
+    assert 1 <= len(tested) <= 3
+    assert front["splits"]["test"]["reads"] == 1
+    assert front["picks"][0]["name"] == "limits"
+
+
+@pytest.mark.slow
+def test_front_and_select_read_a_run_without_torch(tiny_run: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom search import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        "assert 'torch' not in sys.modules and 'optuna' not in sys.modules\n"
+    )
+    for arguments in (["front"], ["select", "--export", str(tmp_path / "m")], ["front", "--format", "json"]):
+        begin = time.perf_counter()
+        command = [sys.executable, "-c", code, arguments[0], str(tiny_run), *arguments[1:]]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        assert time.perf_counter() - begin < 10  # a hang, not a benchmark
+
+
+@pytest.mark.slow
+def test_a_selected_model_predicts_like_its_example(
+    capsys: pytest.CaptureFixture[str], tiny_run: Path, tmp_path: Path
+) -> None:
+    code, out, _ = call(capsys, "select", tiny_run, "--export", tmp_path / "m", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["exported"] == str(tmp_path / "m")
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert (tmp_path / "m" / "example.py").read_text() in card
+    texts = ["a fine warm film", "dull grim plot", "the story with cast"]
+    example = subprocess.run(
+        [sys.executable, str(tmp_path / "m" / "example.py"), *texts], capture_output=True, text=True, check=True
+    )
+    lines = []
+    for text in texts:
+        _, out, _ = call(capsys, "predict", tmp_path / "m", "--text", text)
+        answer = json.loads(out)
+        lines.append(f"{answer['label']} {answer['score']:.4f}")
+    assert example.stdout.splitlines() == lines
+    assert "not empty" in refused(capsys, "select", tiny_run, "--export", tmp_path / "m")
+
+
+@pytest.mark.slow
+def test_limits_that_nothing_meets_exit_3_and_name_the_nearest_miss(
+    capsys: pytest.CaptureFixture[str], tiny_run: Path
+) -> None:
+    code, out, err = call(capsys, "select", tiny_run, "--max-latency", "0.000001ms")
+    assert (code, out) == (3, "")
+    assert "nearest" in err
+    assert "--max-latency" in err
+
+
+@pytest.mark.slow
+def test_status_and_report_and_bench(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
+    code, out, _ = call(capsys, "status", tiny_run)
+    assert code == 0
+    assert "12 complete" in out
+    (tiny_run / "report.html").unlink()
+    assert call(capsys, "report", tiny_run)[0] == 0
+    assert (tiny_run / "report.html").exists()
+    model = next((tiny_run / "models").iterdir())
+    rows = tiny_run.parent / "rows.csv"
+    command = ("bench", model, tiny_run / "baseline" / "fair", "--task", rows, "--format", "json")
+    code, out, _ = call(capsys, *command)
+    assert code == 0
+    table = json.loads(out)
+    assert [row["model"] for row in table] == [str(model), str(tiny_run / "baseline" / "fair")]
+    assert table[0]["latency"]["speedup"] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_limits_that_contradict_the_space_are_refused(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
+    assert "contradicts the space" in refused(capsys, "resume", tiny_run, "--max-size", "1kB")
+    assert call(capsys, "resume", tiny_run, "--max-size", "100%")[0] == 0  # and nothing is lost
+
+
+@pytest.mark.slow
+def test_resuming_adds_trials_and_takes_other_limits(
+    capsys: pytest.CaptureFixture[str], tiny_run: Path
+) -> None:
+    code, _, err = call(capsys, "resume", tiny_run, "--trials", "15", "--max-size", "90%")
+    assert code == 0, err
+    front = json.loads((tiny_run / "front.json").read_text())
+    assert front["trials"]["complete"] == 15
+    assert front["limits"] == {"accuracy_drop": "20pt", "size": "90%"}
+    assert front["splits"]["test"]["reads"] == 2
+    keys = [line.split(",")[0] for line in (tiny_run / "trials.csv").read_text().splitlines()[1:]]
+    assert len(keys) == len(set(keys)) == 15

@@ -1,0 +1,46 @@
+"""A tiny labelled text file and a tiny checkpoint with a tokenizer: a whole run in seconds, without a download."""
+
+import csv
+import random
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+GOOD = ("fine", "warm", "funny", "wise", "bright", "tender")
+BAD = ("dull", "cold", "grim", "stale", "loud", "empty")
+PLAIN = ("film", "story", "scene", "the", "a", "with", "and", "plot", "very", "cast")
+
+
+def write_rows(path: Path, rows: int = 400, seed: int = 0) -> Path:
+    """A CSV of `text,label`: snippets with more good or more bad words."""
+    rng = random.Random(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label"))
+        for _ in range(rows):
+            label = rng.choice(("bad", "good"))
+            words = rng.choices(GOOD if label == "good" else BAD, k=2) + rng.choices(PLAIN, k=rng.randint(3, 10))
+            rng.shuffle(words)
+            writer.writerow((" ".join(words), label))
+    return path
+
+
+def write_encoder(folder: Path) -> Path:
+    """A random BERT of 2 layers without a head for the task, as a `save_pretrained` folder with its tokenizer."""
+    folder.mkdir(parents=True)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        num_labels=5,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,45 @@
+"""Evaluators and factories for tests of runners: in a module of their own, because workers must import them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluators.base import Evaluator, Job
+from evaluators.synthetic import SyntheticConfig, SyntheticEvaluator
+from spaces.design import Member
+from spaces.errors import ModelError
+from spaces.objectives import Complete, Evaluation
+
+
+class Odd:
+    """Raises where the first coordinate is above 0.5."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        if job.member.config(SyntheticConfig).point[0] > 0.5:
+            raise ValueError("odd")
+        return SyntheticEvaluator(seconds=0.001).evaluate(job)
+
+
+class Thread:
+    """Says how many threads it may use, and in which process it is."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        return Evaluation(job.key, Complete({"threads": float(os.environ["OMP_NUM_THREADS"]), "process": os.getpid()}))
+
+
+@dataclass(frozen=True)
+class Kills:
+    """Ends the process, the first `times` times; remembers in a folder, because the process is gone."""
+
+    folder: Path
+    times: int
+
+    def __call__(self, member: Member) -> bool:
+        before = len(list(self.folder.iterdir()))
+        if before < self.times:
+            (self.folder / str(before)).touch()
+        return before < self.times
+
+
+def no_model() -> Evaluator:
+    raise ModelError("no model here")
