@@ -53,7 +53,10 @@ class TransformerAssessor:
         """The four baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline`, `linear`."""
         one_liner, pipeline, linear = (self._folder / "baseline" / name for name in ("one_liner", "pipeline", "linear"))
         watch("baselines", 0, 4)
-        fair = Baseline(self._folder / "baseline" / "fair", packed({"confirm": self._reference["confirm"]}), "fp32")
+        original = self._folder / "baseline" / "fair"
+        untouched = self._prepared.workload.template.untouched()
+        self._write(original, untouched, design_json(self._work, self._prepared.identity))
+        fair = Baseline(original, packed({"confirm": self._reference["confirm"]}), "fp32")
         watch("baselines", 1, 4)
         found = {"fair": fair}
         if self._work.runtime.name == "onnxruntime":

@@ -27,8 +27,8 @@ from spaces.target import Target
 _CHEAPEST_UNIT = 1e-7
 # Designs that take turns with one copy of the original in one fresh process.
 _GROUP = 10
-_INPUTS = 40
-_ROUNDS = 5
+_INPUTS = 50
+_ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def calibrate(
         template: assembles the probes.
         runtime: where they run.
         shape: the original's sizes.
-        inputs: tokenised rows, per input (length,); up to 40 of them, spread over the lengths, are timed.
+        inputs: tokenised rows, per input (length,); up to 50 of them, spread over the lengths, are timed.
         target: threads, batch and device.
         fair: the original's artefact in the same runtime.
         seed: draws the probes and the inputs, and shuffles turns.

@@ -4,14 +4,14 @@ Knows the order of the steps and what each leaves in the run's folder; knows not
 """
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluators import artifact
 from evaluators.base import Watch
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
@@ -20,7 +20,7 @@ from evaluators.metrics.fidelity import fit_temperature
 from evaluators.metrics.latency import sample_inputs
 from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
 from evaluators.runtimes.base import Runtime, Template
-from evaluators.tasks.base import Encoded, Splits, Task, encode
+from evaluators.tasks.base import Encoded, Inputs, Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings
 from evaluators.transformer import Logits, Workload, run_sorted
 from spaces.axes.pruning import Importance, Pruning
@@ -79,7 +79,7 @@ class Prepared:
 
 
 def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
-    """Fine-tune if needed, export the template and the `fair` baseline, rank units, time the runtime.
+    """Fine-tune if needed, export the template, rank units, score the original, time the runtime.
 
     What was computed before in the same run's folder is read back (importance.json, latency_model.json).
     """
@@ -106,19 +106,11 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(model, splits["calibration"], texts, folder, watch)
-    fair_folder = folder / "baseline" / "fair"
-    artifact.write(
-        fair_folder,
-        model_bytes=template.untouched(),
-        filename=work.runtime.filename,
-        tokenizer=tokenizer,
-        model_config=model.config,
-        design=design_json(work, identity),
-    )
-    reference = _reference(work, template, splits, watch)
+    fair = template.untouched()
+    reference = _reference(work, fair, splits, watch)
     labels = np.asarray(splits["calibration"].labels)
     timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
-    latency = _latency_model(work, template, shape, splits["search"], timing_rows, fair_folder, folder, watch)
+    latency = _latency_model(work, template, [splits["search"].inputs[row] for row in timing_rows], fair, folder, watch)
     metric = Metric.named(work.task.metric)
     workload = Workload(
         runtime=work.runtime,
@@ -142,7 +134,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         model_config=model.config,
         fair={
             "latency": latency.fair_ms,
-            "size": float(artifact.sizes(fair_folder)[0]),
+            "size": float(len(fair)),
             "accuracy": metric(np.asarray(splits["search"].labels), reference["search"].argmax(-1)),
         },
         reference=reference,
@@ -173,42 +165,36 @@ def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, w
     return importance
 
 
-def _reference(work: Assignment, template: Template, splits: Mapping[str, Encoded], watch: Watch) -> dict[str, Logits]:
+def _reference(work: Assignment, fair: bytes, splits: Mapping[str, Encoded], watch: Watch) -> dict[str, Logits]:
     """The original's logits on every split but test."""
     watch("reference", 0, 0)
-    predictor = work.runtime.load(template.untouched(), threads=os.cpu_count() or 1, device=work.target.device)
+    predictor = work.runtime.load(fair, threads=os.cpu_count() or 1, device=work.target.device)
     return {
         name: run_sorted(predictor, splits[name], _REFERENCE_BATCH) for name in ("calibration", "search", "confirm")
     }
 
 
 def _latency_model(
-    work: Assignment,
-    template: Template,
-    shape: ModelShape,
-    rows: Encoded,
-    timing_rows: tuple[int, ...],
-    fair: Path,
-    folder: Path,
-    watch: Watch,
+    work: Assignment, template: Template, inputs: Sequence[Inputs], fair: bytes, folder: Path, watch: Watch
 ) -> LatencyModel:
     path = folder / "latency_model.json"
     if path.exists():
-        model = LatencyModel.read(path)
-        if model.target_key != work.target.key:
-            raise RunError(
-                f"{path} was fitted for another target. Start a new run, or delete the file to time this machine."
-            )
-        return model
-    model = calibrate(
-        template,
-        work.runtime,
-        shape,
-        [rows.inputs[row] for row in timing_rows],
-        target=work.target,
-        fair=fair / work.runtime.filename,
-        seed=work.seed,
-        progress=lambda done, total: watch("latency model", done, total),
-    )
+        known = LatencyModel.read(path)
+        if known.target_key != work.target.key:
+            raise RunError(f"{path} is of another target. Start a new run, or delete the file to time this machine.")
+        return known
+    with tempfile.TemporaryDirectory() as scratch:
+        original = Path(scratch) / work.runtime.filename
+        original.write_bytes(fair)
+        model = calibrate(
+            template,
+            work.runtime,
+            template.shape,
+            inputs,
+            target=work.target,
+            fair=original,
+            seed=work.seed,
+            progress=lambda done, total: watch("latency model", done, total),
+        )
     model.write(path)
     return model

@@ -15,6 +15,11 @@ class Box(NamedTuple):
     right: float
     top: float
 
+    @classmethod
+    def around(cls, x: float, y: float, side: float) -> "Box":
+        """A square with its middle at (x, y)."""
+        return cls(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
     def overlap(self, other: "Box") -> float:
         """The area that both cover."""
         width = min(self.right, other.right) - max(self.left, other.left)

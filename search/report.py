@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import front_file
 from search.config import read_yaml
 from search.labels import Box, place
-from search.page import page
+from search.page import Page, page
 from search.picture import AXES, Panel, Point, panel
+from search.present import load
 from search.tables import HEADER
 from search.trials import read_trials, statistics
 from spaces.errors import ConfigError
@@ -33,6 +33,7 @@ class Theme:
     ink: str
     faint: str
     members: str
+    interval: str
     picks: str
     limit: str
     baselines: Mapping[str, str]
@@ -43,6 +44,7 @@ LIGHT = Theme(
     ink="#1b1f24",
     faint="#9aa3ad",
     members="#0072b2",
+    interval="#a6cde6",
     picks="#d55e00",
     limit="#9a5b86",
     baselines={"fair": "#1b1f24", "one_liner": "#009e73", "pipeline": "#b87a00", "linear": "#cc79a7"},
@@ -52,6 +54,7 @@ DARK = Theme(
     ink="#e8eaed",
     faint="#6d7681",
     members="#56b4e9",
+    interval="#2d5a75",
     picks="#ff8a3d",
     limit="#cc79a7",
     baselines={"fair": "#e8eaed", "one_liner": "#2fc89b", "pipeline": "#e69f00", "linear": "#f0a6cf"},
@@ -61,31 +64,27 @@ _LABELS = {"latency": "mean latency, ms per call", "size": "size, MB"}
 
 
 def write_report(run: Path) -> list[Path]:
-    """Write front.png and report.html of the run in folder `run`, from its plain files alone.
+    """Write report.html and front.png of the run in folder `run`, an interrupted one as far as it has come.
 
     Raises:
-        RunError: the folder holds no front.json, or another schema's.
+        RunError: the folder is not a run, or one of another schema.
         ConfigError: the libraries of the extra `report` are not installed.
     """
+    front, trials = load(run), read_trials(run / "trials.csv")
+    config, env = run / "config.resolved.yaml", run / "env.json"
+    shown = page(
+        run,
+        front,
+        statistics(trials),
+        read_yaml(config) if config.exists() else {},
+        json.loads(env.read_text(encoding="utf-8")) if env.exists() else {},
+    )
+    panels = [panel(axis, front, trials) for axis in AXES]
     with _report_extra():
-        import jinja2
-
-        front, trials = front_file.read(run), read_trials(run / "trials.csv")
-        panels = [panel(axis, front, trials) for axis in AXES]
         light, dark = (_png(draw(panels, theme)) for theme in (LIGHT, DARK))
-        config, env = run / "config.resolved.yaml", run / "env.json"
-        shown = page(run, front, statistics(trials), read_yaml(config) if config.exists() else {}, _read_json(env))
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        pictures = {"light": base64.b64encode(light).decode(), "dark": base64.b64encode(dark).decode()}
-        text = environment.get_template("report.html.j2").render(page=shown, header=HEADER, **pictures)
+        html = _html(shown, light, dark)
     (run / "front.png").write_bytes(light)
-    (run / "report.html").write_text(text, encoding="utf-8")
+    (run / "report.html").write_text(html, encoding="utf-8")
     return [run / "report.html", run / "front.png"]
 
 
@@ -93,47 +92,37 @@ def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
     """The panels side by side, on a figure of their own."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
+    figure = Figure(figsize=(13, 5.6), dpi=144, facecolor=theme.paper, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, shown in zip(axes, panels, strict=True):
         _style(ax, shown, theme)
-        if shown.members or shown.baselines or shown.others:
-            _limits(ax, shown, theme)
-            _draw_points(ax, shown, theme)
+        if shown.points:
+            _frame(ax, shown)
+            _draw_limits(ax, shown, theme)
+            _draw_members(ax, shown, theme)
         else:
             ax.set_axis_off()
-            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=len(handles),
-            frameon=False,
-            labelcolor=theme.ink,
-            fontsize=9,
-        )
+            text = f"no accuracy drop with a {shown.axis} yet"
+            ax.text(0.5, 0.5, text, ha="center", color=theme.ink, transform=ax.transAxes)
+    named = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if named:
+        style: dict[str, Any] = {"ncols": len(named), "frameon": False, "labelcolor": theme.ink, "fontsize": 9}
+        figure.legend(named.values(), named.keys(), loc="outside lower center", **style)
     figure.draw_without_rendering()
     for ax, shown in zip(axes, panels, strict=True):
-        _write_labels(ax, shown, theme)
+        _draw_names(ax, shown, theme)
     return figure
 
 
 def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
     ax.set_facecolor(theme.paper)
     ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
+    ax.set_yscale("symlog", linthresh=2, linscale=0.9)
     split = "confirm" if shown.verified else "search"
     ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
     ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
-    ax.set_title(
-        f"Accuracy against {shown.axis}: lower left is better",
-        color=theme.ink,
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-    )
+    title = f"Accuracy against {shown.axis}: lower left is better"
+    ax.set_title(title, color=theme.ink, loc="left", fontsize=11, fontweight="bold")
     ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
     ax.tick_params(colors=theme.ink, which="both", labelsize=9)
     for side, spine in ax.spines.items():
@@ -141,103 +130,85 @@ def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
         spine.set_color(theme.faint)
 
 
-def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
-    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+def _frame(ax: "Axes", shown: Panel) -> None:
+    """Ends that leave far-off dominated designs outside, and plain numbers instead of powers of ten."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
+    framed = [*shown.members, *shown.baselines] or list(shown.others)
+    costs, drops = [point.cost for point in framed], [end for point in framed for end in (point.low, point.high)]
     left, right = min(costs) / 1.35, max(costs) * 1.6
+    bottom, top = min(-1.0, min(drops) * 1.2), max(2.0, max(drops) * 1.25)
     ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
     steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
     ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
-    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
-    bottom, top = ax.get_ylim()
-    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
-    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
+    levels = [0.0, *(sign * level for level in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1))]
+    ax.yaxis.set_major_locator(FixedLocator([level for level in levels if bottom <= level <= top]))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
         axis.set_minor_locator(FixedLocator([]))
 
 
-def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
+def _draw_limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
+    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "label": "limit"}
     if shown.cost_limit is not None:
-        ax.axvline(shown.cost_limit, **style, label="limit")
+        ax.axvline(shown.cost_limit, **style)
     if shown.drop_limit is not None:
-        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
+        ax.axhline(shown.drop_limit, **style)
 
 
-def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    others, members, picks = shown.others, shown.members, shown.picks
-    framing = [*members, *shown.baselines] or list(others)
-    _ticks(ax, framing)
-    ax.scatter(
-        *_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2
-    )
+def _draw_members(ax: "Axes", shown: Panel, theme: Theme) -> None:
+    members, others, picks = shown.members, shown.others, shown.picks
+    if others:
+        ax.scatter(*_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)")
     if shown.steps:
-        right = max(ax.get_xlim()[1], shown.steps[-1][0])
-        corners = [*shown.steps, (right, shown.steps[-1][1])]
-        ax.step(
-            *zip(*corners, strict=True),
-            where="post",
-            color=theme.members,
-            alpha=0.7,
-            linewidth=1.5,
-            zorder=3,
-            label="front of this panel",
-        )
-    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
-    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
-    ax.errorbar(
-        *_xy(members),
-        yerr=errors,
-        fmt="o",
-        markersize=5,
-        color=theme.members,
-        ecolor=theme.members,
-        elinewidth=0.7,
-        capsize=0,
-        zorder=4,
-        label=what,
-    )
-    for point in shown.baselines:
-        colour = theme.baselines.get(point.name, theme.ink)
+        corners = [*shown.steps, (ax.get_xlim()[1], shown.steps[-1][1])]
+        style: dict[str, Any] = {"where": "post", "alpha": 0.8, "linewidth": 1.6}
+        ax.step(*zip(*corners, strict=True), color=theme.members, label="front of this panel", **style)
+    if members:
+        errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
+        ax.errorbar(*_xy(members), yerr=errors, fmt="none", ecolor=theme.interval, elinewidth=0.9, zorder=2.5)
+        label = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
         ax.scatter(
-            [point.cost],
-            [point.drop],
-            s=70,
-            marker=_MARKERS.get(point.name, "X"),
-            color=colour,
-            edgecolors=theme.paper,
-            zorder=5,
+            *_xy(members), s=30, color=theme.members, edgecolors=theme.paper, linewidths=0.6, zorder=4, label=label
         )
-    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
+    for point in shown.baselines:
+        marker, colour = _MARKERS.get(point.name, "X"), theme.baselines.get(point.name, theme.ink)
+        ax.scatter([point.cost], [point.drop], s=75, marker=marker, color=colour, edgecolors=theme.paper, zorder=5)
+    if picks:
+        ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
 
 
-def _write_labels(ax: "Axes", shown: Panel, theme: Theme) -> None:
+def _draw_names(ax: "Axes", shown: Panel, theme: Theme) -> None:
     """A name beside each pick and baseline, joined to it by a thin line; needs the final layout."""
     named = [*shown.picks, *shown.baselines]
-    to_pixels, height = ax.transData.transform, 12 * ax.figure.dpi / 72
-    centres = [to_pixels((point.cost, point.drop)) for point in (*shown.members, *shown.baselines)]
-    marks = [Box(x - height / 2, y - height / 2, x + height / 2, y + height / 2) for x, y in centres]
-    points = [tuple(to_pixels((point.cost, point.drop))) for point in named]
-    boxes = place(points, [0.52 * height * len(point.name) for point in named], height, marks, Box(*ax.bbox.extents))
-    for index, (point, box) in enumerate(zip(named, boxes, strict=True)):
-        right = box.left > points[index][0]
+    colours = [theme.picks] * len(shown.picks) + [theme.baselines.get(p.name, theme.ink) for p in shown.baselines]
+    pixel, dots = ax.figure.get_figure(root=True).dpi / 72, (*shown.members, *shown.baselines)
+    height = 12 * pixel
+    marks = [Box.around(*_pixels(ax, point), height) for point in dots]
+    widths = [6.2 * pixel * len(point.name) for point in named]
+    boxes = place([_pixels(ax, point) for point in named], widths, height, marks, Box(*ax.bbox.extents))
+    for point, colour, box in zip(named, colours, boxes, strict=True):
+        x, y = _pixels(ax, point)
+        right = box.left > x
         ax.annotate(
             point.name,
             (point.cost, point.drop),
-            xytext=(box.left if right else box.right, (box.bottom + box.top) / 2),
-            textcoords="figure pixels",
+            xytext=(((box.left if right else box.right) - x) / pixel, ((box.bottom + box.top) / 2 - y) / pixel),
+            textcoords="offset points",
             ha="left" if right else "right",
             va="center",
-            color=theme.picks if index < len(shown.picks) else theme.baselines.get(point.name, theme.ink),
+            color=colour,
             fontsize=9,
             fontweight="bold",
-            arrowprops={"arrowstyle": "-", "color": theme.faint, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5},
+            arrowprops={"arrowstyle": "-", "color": theme.faint, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 6},
             zorder=7,
-        )
+        ).set_in_layout(False)
+
+
+def _pixels(ax: "Axes", point: Point) -> tuple[float, float]:
+    x, y = ax.transData.transform((point.cost, point.drop))
+    return float(x), float(y)
 
 
 def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:
@@ -246,520 +217,32 @@ def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 def _png(figure: "Figure") -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=144)
+    figure.savefig(file, format="png", dpi="figure")
     return file.getvalue()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a file that a run may not have."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+def _html(shown: Page, light: bytes, dark: bytes) -> str:
+    """The page, with both pictures in it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pictures = {"light": base64.b64encode(light).decode(), "dark": base64.b64encode(dark).decode()}
+    return environment.get_template("report.html.j2").render(page=shown, header=HEADER, **pictures)
 
 
 @contextmanager
 def _report_extra() -> Iterator[None]:
+    """Turns a missing library of the extra into an error that names the cure."""
     try:
         yield
     except ModuleNotFoundError as missing:
         if missing.name not in ("jinja2", "matplotlib"):
             raise
-        raise ConfigError(
-            f"A report needs {missing.name}, which is not installed. Cure: pip install 'paretoformer[report]'"
-        ) from None
-
-
-def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
-    """The panels side by side, on a figure of their own."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, shown in zip(axes, panels, strict=True):
-        _style(ax, shown, theme)
-        if shown.members or shown.baselines or shown.others:
-            _limits(ax, shown, theme)
-            _draw_points(ax, shown, theme)
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=len(handles),
-            frameon=False,
-            labelcolor=theme.ink,
-            fontsize=9,
-        )
-    return figure
-
-
-def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    ax.set_facecolor(theme.paper)
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
-    split = "confirm" if shown.verified else "search"
-    ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
-    ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
-    ax.set_title(
-        f"Accuracy against {shown.axis}: lower left is better",
-        color=theme.ink,
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-    )
-    ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
-    ax.tick_params(colors=theme.ink, which="both", labelsize=9)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.faint)
-
-
-def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
-    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
-    left, right = min(costs) / 1.35, max(costs) * 1.6
-    ax.set_xlim(left, right)
-    steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
-    ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
-    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
-    bottom, top = ax.get_ylim()
-    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
-    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_minor_locator(FixedLocator([]))
-
-
-def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
-    if shown.cost_limit is not None:
-        ax.axvline(shown.cost_limit, **style, label="limit")
-    if shown.drop_limit is not None:
-        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
-
-
-def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    others, members, picks = shown.others, shown.members, shown.picks
-    framing = [*members, *shown.baselines] or list(others)
-    _ticks(ax, framing)
-    ax.scatter(
-        *_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2
-    )
-    if shown.steps:
-        right = max(ax.get_xlim()[1], shown.steps[-1][0])
-        corners = [*shown.steps, (right, shown.steps[-1][1])]
-        ax.step(
-            *zip(*corners, strict=True),
-            where="post",
-            color=theme.members,
-            alpha=0.7,
-            linewidth=1.5,
-            zorder=3,
-            label="front of this panel",
-        )
-    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
-    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
-    ax.errorbar(
-        *_xy(members),
-        yerr=errors,
-        fmt="o",
-        markersize=5,
-        color=theme.members,
-        ecolor=theme.members,
-        elinewidth=0.7,
-        capsize=0,
-        zorder=4,
-        label=what,
-    )
-    for point in shown.baselines:
-        colour = theme.baselines.get(point.name, theme.ink)
-        ax.scatter(
-            [point.cost],
-            [point.drop],
-            s=70,
-            marker=_MARKERS.get(point.name, "X"),
-            color=colour,
-            edgecolors=theme.paper,
-            zorder=5,
-        )
-    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
-    colours = [theme.picks] * len(picks) + [theme.baselines.get(point.name, theme.ink) for point in shown.baselines]
-    _write_labels(ax, [*picks, *shown.baselines], colours, framing)
-
-
-def _write_labels(ax: "Axes", points: Sequence[Point], colours: Sequence[str], others: Sequence[Point]) -> None:
-    """A name beside each point, where it covers as few names and points as possible."""
-    scale = ax.figure.dpi / 72
-    taken = [
-        (x - 4, y - 4, x + 4, y + 4) for x, y in (ax.transData.transform((point.cost, point.drop)) for point in others)
-    ]
-    left, _, right, _ = ax.bbox.extents
-    for point, colour in zip(points, colours, strict=True):
-        x, y = ax.transData.transform((point.cost, point.drop))
-        width, height = 5.2 * scale * len(point.name), 10 * scale
-
-        def box(
-            place: tuple[int, int], x: float = x, y: float = y, width: float = width, height: float = height
-        ) -> tuple[float, float, float, float]:
-            start = x + place[0] * scale - (width if place[0] < 0 else 0)
-            return start, y + place[1] * scale - height / 2, start + width, y + place[1] * scale + height / 2
-
-        def cost(place: tuple[int, int]) -> float:
-            a = box(place)
-            outside = max(0.0, left - a[0]) + max(0.0, a[2] - right)
-            return outside * 1e3 + sum(_overlap(a, b) for b in taken) + abs(place[1])
-
-
-def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
-    """The panels side by side, on a figure of their own."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, shown in zip(axes, panels, strict=True):
-        _style(ax, shown, theme)
-        if shown.members or shown.baselines or shown.others:
-            _limits(ax, shown, theme)
-            _draw_points(ax, shown, theme)
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=len(handles),
-            frameon=False,
-            labelcolor=theme.ink,
-            fontsize=9,
-        )
-    return figure
-
-
-def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    ax.set_facecolor(theme.paper)
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
-    split = "confirm" if shown.verified else "search"
-    ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
-    ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
-    ax.set_title(
-        f"Accuracy against {shown.axis}: lower left is better",
-        color=theme.ink,
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-    )
-    ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
-    ax.tick_params(colors=theme.ink, which="both", labelsize=9)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.faint)
-
-
-def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
-    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
-    left, right = min(costs) / 1.35, max(costs) * 1.6
-    ax.set_xlim(left, right)
-    steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
-    ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
-    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
-    bottom, top = ax.get_ylim()
-    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
-    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_minor_locator(FixedLocator([]))
-
-
-def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
-    if shown.cost_limit is not None:
-        ax.axvline(shown.cost_limit, **style, label="limit")
-    if shown.drop_limit is not None:
-        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
-
-
-def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    others, members, picks = shown.others, shown.members, shown.picks
-    framing = [*members, *shown.baselines] or list(others)
-    _ticks(ax, framing)
-    ax.scatter(
-        *_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2
-    )
-    if shown.steps:
-        right = max(ax.get_xlim()[1], shown.steps[-1][0])
-        corners = [*shown.steps, (right, shown.steps[-1][1])]
-        ax.step(
-            *zip(*corners, strict=True),
-            where="post",
-            color=theme.members,
-            alpha=0.7,
-            linewidth=1.5,
-            zorder=3,
-            label="front of this panel",
-        )
-    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
-    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
-    ax.errorbar(
-        *_xy(members),
-        yerr=errors,
-        fmt="o",
-        markersize=5,
-        color=theme.members,
-        ecolor=theme.members,
-        elinewidth=0.7,
-        capsize=0,
-        zorder=4,
-        label=what,
-    )
-    for point in shown.baselines:
-        colour = theme.baselines.get(point.name, theme.ink)
-        ax.scatter(
-            [point.cost],
-            [point.drop],
-            s=70,
-            marker=_MARKERS.get(point.name, "X"),
-            color=colour,
-            edgecolors=theme.paper,
-            zorder=5,
-        )
-    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
-    colours = [theme.picks] * len(picks) + [theme.baselines.get(point.name, theme.ink) for point in shown.baselines]
-    _write_labels(ax, [*picks, *shown.baselines], colours, framing)
-
-
-def _write_labels(ax: "Axes", points: Sequence[Point], colours: Sequence[str], others: Sequence[Point]) -> None:
-    """A name beside each point, where it covers as few names and points as possible."""
-    scale = ax.figure.dpi / 72
-    taken = [
-        (x - 4, y - 4, x + 4, y + 4) for x, y in (ax.transData.transform((point.cost, point.drop)) for point in others)
-    ]
-    left, _, right, _ = ax.bbox.extents
-    for point, colour in zip(points, colours, strict=True):
-        x, y = ax.transData.transform((point.cost, point.drop))
-        width, height = 5.2 * scale * len(point.name), 10 * scale
-
-        def box(
-            place: tuple[int, int], x: float = x, y: float = y, width: float = width, height: float = height
-        ) -> tuple[float, float, float, float]:
-            start = x + place[0] * scale - (width if place[0] < 0 else 0)
-            return start, y + place[1] * scale - height / 2, start + width, y + place[1] * scale + height / 2
-
-        def cost(place: tuple[int, int]) -> float:
-            a = box(place)
-            outside = max(0.0, left - a[0]) + max(0.0, a[2] - right)
-            return outside * 1e3 + sum(_overlap(a, b) for b in taken) + abs(place[1])
-
-
-def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
-    """The panels side by side, on a figure of their own."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, shown in zip(axes, panels, strict=True):
-        _style(ax, shown, theme)
-        if shown.members or shown.baselines or shown.others:
-            _limits(ax, shown, theme)
-            _draw_points(ax, shown, theme)
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, labelcolor=theme.ink, fontsize=9)
-    return figure
-
-
-def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    ax.set_facecolor(theme.paper)
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
-    split = "confirm" if shown.verified else "search"
-    ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
-    ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
-    ax.set_title(f"Accuracy against {shown.axis}: lower left is better", color=theme.ink, loc="left", fontsize=11, fontweight="bold")
-    ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
-    ax.tick_params(colors=theme.ink, which="both", labelsize=9)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.faint)
-
-
-def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
-    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
-    left, right = min(costs) / 1.35, max(costs) * 1.6
-    ax.set_xlim(left, right)
-    steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
-    ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
-    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
-    bottom, top = ax.get_ylim()
-    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
-    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_minor_locator(FixedLocator([]))
-
-
-def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
-    if shown.cost_limit is not None:
-        ax.axvline(shown.cost_limit, **style, label="limit")
-    if shown.drop_limit is not None:
-        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
-
-
-def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    others, members, picks = shown.others, shown.members, shown.picks
-    framing = [*members, *shown.baselines] or list(others)
-    _ticks(ax, framing)
-    ax.scatter(*_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2)
-    if shown.steps:
-        right = max(ax.get_xlim()[1], shown.steps[-1][0])
-        corners = [*shown.steps, (right, shown.steps[-1][1])]
-        ax.step(*zip(*corners, strict=True), where="post", color=theme.members, alpha=0.7, linewidth=1.5, zorder=3, label="front of this panel")
-    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
-    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
-    ax.errorbar(*_xy(members), yerr=errors, fmt="o", markersize=5, color=theme.members, ecolor=theme.members, elinewidth=0.7, capsize=0, zorder=4, label=what)
-    for point in shown.baselines:
-        colour = theme.baselines.get(point.name, theme.ink)
-        ax.scatter([point.cost], [point.drop], s=70, marker=_MARKERS.get(point.name, "X"), color=colour, edgecolors=theme.paper, zorder=5)
-    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
-    colours = [theme.picks] * len(picks) + [theme.baselines.get(point.name, theme.ink) for point in shown.baselines]
-    _write_labels(ax, [*picks, *shown.baselines], colours, framing)
-
-
-def _write_labels(ax: "Axes", points: Sequence[Point], colours: Sequence[str], others: Sequence[Point]) -> None:
-    """A name beside each point, where it covers as few names and points as possible."""
-    scale = ax.figure.dpi / 72
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in (ax.transData.transform((point.cost, point.drop)) for point in others)]
-    left, _, right, _ = ax.bbox.extents
-    for point, colour in zip(points, colours, strict=True):
-        x, y = ax.transData.transform((point.cost, point.drop))
-        width, height = 5.2 * scale * len(point.name), 10 * scale
-
-        def box(place: tuple[int, int], x: float = x, y: float = y, width: float = width, height: float = height) -> tuple[float, float, float, float]:
-            start = x + place[0] * scale - (width if place[0] < 0 else 0)
-            return start, y + place[1] * scale - height / 2, start + width, y + place[1] * scale + height / 2
-
-        def cost(place: tuple[int, int]) -> float:
-            a = box(place)
-            outside = max(0.0, left - a[0]) + max(0.0, a[2] - right)
-            return outside * 1e3 + sum(_overlap(a, b) for b in taken) + abs(place[1])
-
-
-def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
-    """The panels side by side, on a figure of their own."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, shown in zip(axes, panels, strict=True):
-        _style(ax, shown, theme)
-        if shown.members or shown.baselines or shown.others:
-            _limits(ax, shown, theme)
-            _draw_points(ax, shown, theme)
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, labelcolor=theme.ink, fontsize=9)
-    return figure
-
-
-def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    ax.set_facecolor(theme.paper)
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
-    split = "confirm" if shown.verified else "search"
-    ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
-    ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
-    ax.set_title(f"Accuracy against {shown.axis}: lower left is better", color=theme.ink, loc="left", fontsize=11, fontweight="bold")
-    ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
-    ax.tick_params(colors=theme.ink, which="both", labelsize=9)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.faint)
-
-
-def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
-    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
-    left, right = min(costs) / 1.35, max(costs) * 1.6
-    ax.set_xlim(left, right)
-    steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
-    ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
-    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
-    bottom, top = ax.get_ylim()
-    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
-    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_minor_locator(FixedLocator([]))
-
-
-def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
-    if shown.cost_limit is not None:
-        ax.axvline(shown.cost_limit, **style, label="limit")
-    if shown.drop_limit is not None:
-        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
-
-
-def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
-    others, members, picks = shown.others, shown.members, shown.picks
-    framing = [*members, *shown.baselines] or list(others)
-    _ticks(ax, framing)
-    ax.scatter(*_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2)
-    if shown.steps:
-        right = max(ax.get_xlim()[1], shown.steps[-1][0])
-        corners = [*shown.steps, (right, shown.steps[-1][1])]
-        ax.step(*zip(*corners, strict=True), where="post", color=theme.members, alpha=0.7, linewidth=1.5, zorder=3, label="front of this panel")
-    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
-    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
-    ax.errorbar(*_xy(members), yerr=errors, fmt="o", markersize=5, color=theme.members, ecolor=theme.members, elinewidth=0.7, capsize=0, zorder=4, label=what)
-    for point in shown.baselines:
-        colour = theme.baselines.get(point.name, theme.ink)
-        ax.scatter([point.cost], [point.drop], s=70, marker=_MARKERS.get(point.name, "X"), color=colour, edgecolors=theme.paper, zorder=5)
-    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
-    colours = [theme.picks] * len(picks) + [theme.baselines.get(point.name, theme.ink) for point in shown.baselines]
-    _write_labels(ax, [*picks, *shown.baselines], colours, framing)
-
-
-def _write_labels(ax: "Axes", points: Sequence[Point], colours: Sequence[str], others: Sequence[Point]) -> None:
-    """A name beside each point, where it covers as few names and points as possible."""
-    scale = ax.figure.dpi / 72
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in (ax.transData.transform((point.cost, point.drop)) for point in others)]
-    left, _, right, _ = ax.bbox.extents
-    for point, colour in zip(points, colours, strict=True):
-        x, y = ax.transData.transform((point.cost, point.drop))
-        width, height = 5.2 * scale * len(point.name), 10 * scale
-
-        def box(place: tuple[int, int], x: float = x, y: float = y, width: float = width, height: float = height) -> tuple[float, float, float, float]:
-            start = x + place[0] * scale - (width if place[0] < 0 else 0)
-            return start, y + place[1] * scale - height / 2, start + width, y + place[1] * scale + height / 2
-
-        def cost(place: tuple[int, int]) -> float:
-            a = box(place)
-            outside = max(0.0, left - a[0]) + max(0.0, a[2] - right)
-            return outside * 1e3 + sum(_overlap(a, b) for b in taken) + abs(place[1])
+        cure = "pip install 'paretoformer[report]'"
+        raise ConfigError(f"A report needs {missing.name}, which is not installed. Cure: {cure}") from None

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -40,14 +40,14 @@ SUMMARY = "search.json"
 _FORECAST_DESIGNS = 4
 
 
-def search(config: RunConfig, folder: Path, display: Display | None = None, given: Sequence[Path] = ()) -> int:
+def search(config: RunConfig, folder: Path, display: Display | None = None, prepared: "Prepared | None" = None) -> int:
     """A new run in `folder`: prepare, search, verify, report.
 
     Args:
         config: everything that decides the run.
         folder: must not exist, or be empty.
         display: shows progress.
-        given: an importance.json or latency_model.json of a run with the same model, rows and target, to be used again.
+        prepared: of an earlier run with the same model, rows, seed and target (`prepare_run`), to be used again.
 
     Returns:
         0, or 3 if limits were given and nothing meets them.
@@ -63,10 +63,8 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, give
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
-    for path in given:
-        shutil.copy(path, folder / path.name)
     try:
-        return _go_on(config, folder, display or Display())
+        return _go_on(config, folder, display or Display(), prepared)
     except CallerError:
         if not Record.exists(folder, storage=config.search.storage):
             shutil.rmtree(folder)  # nothing was searched; the corrected command may use the same folder
@@ -86,7 +84,7 @@ def verify(folder: Path, display: Display | None = None) -> int:
     config = read_config(folder)
     shown = display or Display()
     with closing(shown), driving(folder):
-        prepared = _prepare(config, folder, shown)
+        prepared = prepare_run(config, folder, shown)
         space = _space(config, prepared)
         record = Record.open(folder, storage=config.search.storage)
         return _verify(config, folder, prepared, space, record, shown)
@@ -105,7 +103,7 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
     _check(config)
     shown = display or Display()
     with closing(shown), tempfile.TemporaryDirectory() as scratch:
-        prepared = _prepare(config, Path(scratch), shown)
+        prepared = prepare_run(config, Path(scratch), shown)
         space = _space(config, prepared)
         evaluator = TransformerEvaluator(prepared.workload)
         seeds = space.seeds()
@@ -191,15 +189,15 @@ def _check(config: RunConfig) -> None:
         raise ConfigError("space: pruning and quantization are both false, so there is nothing to search. Allow one.")
 
 
-def _go_on(config: RunConfig, folder: Path, display: Display) -> int:
+def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared | None" = None) -> int:
     """Search until the trials or the time are used up, then verify."""
     from evaluators.transformer import TransformerEvaluator
 
     with closing(display), driving(folder):
-        prepared = _prepare(config, folder, display)
+        prepared = given or prepare_run(config, folder, display)
         space = _space(config, prepared)
         bounds = _bounds(config, prepared.fair)
-        _refuse_impossible(bounds, space, prepared)
+        _refuse_impossible(bounds, config, prepared)
         record = _record(config, folder, bounds)
         sampler = _sampler(config, record, space)
         meter = Meter(config.search.trials, config.search.seconds)
@@ -248,7 +246,8 @@ def _verify(
     return 3 if limits is not None and limits.key is None else 0
 
 
-def _prepare(config: RunConfig, folder: Path, display: Display) -> "Prepared":
+def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
+    """Everything a run needs before its first design; what is on disk already is read back."""
     from evaluators.prepare import Assignment, prepare
     from evaluators.training.finetune import FinetuneSettings
 
@@ -317,8 +316,7 @@ def _space(config: RunConfig, prepared: "Prepared") -> Space:
 
     executed = prepared.assignment.runtime.bits
     units = config.space.pruning or PruningConfig(blocks=False, heads=False, ffn=False)
-    widths = config.space.quantization or QuantizationConfig(bits=(max(executed),))
-    bits = widths.bits or executed
+    widths = _widths(config, prepared.assignment.runtime)
     pruning = PruningAxis(
         prepared.shape,
         prepared.importance,
@@ -328,25 +326,39 @@ def _space(config: RunConfig, prepared: "Prepared") -> Space:
         heads=units.heads,
         ffn=units.ffn,
     )
-    quantization = QuantizationAxis(prepared.shape, bits, widths.embeddings or bits)
+    quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"])
     return Space([pruning, quantization], rules=[forget_absent_parts])
+
+
+def _widths(config: RunConfig, runtime: "Runtime") -> dict[str, tuple[int, ...]]:
+    """Widths to choose from, of blocks and of tables."""
+    asked = config.space.quantization or QuantizationConfig(bits=(max(runtime.bits),))
+    bits = asked.bits or runtime.bits
+    return {"blocks": bits, "tables": asked.embeddings or bits}
 
 
 def _bounds(config: RunConfig, fair: Mapping[str, float]) -> tuple[Bound, ...]:
     return tuple(limit.resolve(fair) for limit in config.limits.limits())
 
 
-def _refuse_impossible(bounds: tuple[Bound, ...], space: Space, prepared: "Prepared") -> None:
-    """A limit that even the smallest design of the space breaks is the caller's mistake, found before any trial."""
-    smallest = space.decode(space.extremes()["smallest"])
+def _refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "Prepared") -> None:
+    """A limit below a model without any block is the caller's mistake, found before any trial."""
+    from spaces.axes.pruning import LayerUnits, Pruning
+    from spaces.axes.quantization import LayerBits, Quantization
+    from spaces.design import Member
+
+    gone, widths = (None,) * (prepared.shape.layers - 1), _widths(config, prepared.assignment.runtime)
+    pruning = Pruning((LayerUnits((), ()), *gone))
+    bits = Quantization((LayerBits(None, None), *gone), min(widths["tables"]), min(widths["blocks"]))
+    empty = Member((pruning, bits))
     least = {
-        "latency": prepared.workload.latency.predict_ms(smallest),
-        "size": float(prepared.workload.template.size(smallest)),
+        "latency": prepared.workload.latency.predict_ms(empty),
+        "size": float(prepared.workload.template.size(empty)),
     }
     for bound in bounds:
         if bound.name in least and bound.excess(least[bound.name]) > 0:
             raise LimitError(
-                f"The {bound.name} limit {bound.asked} contradicts the space: its smallest design has "
+                f"The {bound.name} limit {bound.asked} contradicts the space: without any block left the model has "
                 f"{least[bound.name]:.4g} {bound.unit}. Relax the limit, or widen the space."
             )
 

@@ -17,7 +17,7 @@ HEADER = (
     "ms (p95)",
     "vs fair",
     "vs one_liner",
-    "MB (vs fair)",
+    "MB (x smaller)",
     "layers",
     "heads",
     "neurons",
@@ -25,6 +25,7 @@ HEADER = (
     "verified",
     "limits",
 )
+_KEY_DIGITS = 16  # of a member's key, which is shown by its first half; a baseline's name is shown whole
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Row:
         """One text per column of HEADER; `-` where unknown."""
         note = "" if self.split == "confirm" else f" ({self.split})"
         return (
-            self.key[:8],
+            self.key if len(self.key) < _KEY_DIGITS else self.key[:8],
             ", ".join(self.picks),
             "-" if self.accuracy is None else interval(self.accuracy) + note,
             "-" if self.drop is None else interval(self.drop, 100, 2) + note,
@@ -179,9 +180,9 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def interval(estimate: Estimate, factor: float = 1.0, digits: int = 3) -> str:
-    """`0.861 [0.843, 0.878]`, all multiplied by `factor`."""
+    """`0.861 [0.843, 0.878]`, all multiplied by `factor`; the value alone where no interval is known."""
     value, low, high = (f"{figure * factor:.{digits}f}" for figure in (estimate.value, estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
+    return value if estimate.low == estimate.high else f"{value} [{low}, {high}]"
 
 
 def _whole(front: FrontFile) -> Parts | None:
@@ -248,7 +249,7 @@ def _latency(mean: float | None, p95: float | None) -> str:
 def _size(count: int | None, ratio: float | None) -> str:
     if count is None:
         return "-"
-    return f"{count / 1e6:.1f}" + ("" if ratio is None else f" (1/{ratio:.1f})")
+    return f"{count / 1e6:.1f}" + ("" if ratio is None else f" ({ratio:.1f}x)")
 
 
 def _width(bits: int) -> str:

@@ -220,8 +220,20 @@ class TestQuantizationAxis:
 
     def test_every_knob_sets_its_own_part(self) -> None:
         axis = QuantizationAxis(SHAPE, bits=(32, 8, 4))
-        chosen = axis.decode({"bits.1.ffn": 4, "bits.2.attention": 8, "bits.embeddings": 4, "bits.head": 8})
-        assert chosen == Quantization((LayerBits(32, 32), LayerBits(32, 4), LayerBits(8, 32)), embeddings=4, head=8)
+        shifts = {"bits.shift.1.ffn": -1.0, "bits.shift.2.attention": 1.0, "bits.shift.0.ffn": 0.75}
+        chosen = axis.decode({"bits.level": 8, **shifts, "bits.embeddings": 4, "bits.head": 8})
+        assert chosen == Quantization((LayerBits(8, 8), LayerBits(8, 4), LayerBits(32, 8)), embeddings=4, head=8)
+
+    def test_there_is_no_width_beyond_the_widest_and_the_narrowest(self) -> None:
+        axis = QuantizationAxis(SHAPE, bits=(32, 8, 4))
+        assert axis.decode({"bits.level": 32, "bits.shift.0.ffn": 1.0}).layers[0] == LayerBits(32, 32)
+        assert axis.decode({"bits.level": 4, "bits.shift.0.ffn": -1.0}).layers[0] == LayerBits(4, 4)
+
+    def test_most_blocks_of_a_random_design_share_its_level(self) -> None:
+        axis, rng = QuantizationAxis(SHAPE, bits=(32, 8, 4)), random.Random(0)
+        drawn = [{name: knob.sample(rng) for name, knob in axis.knobs.items()} for _ in range(200)]
+        widths = [(knobs["bits.level"], layer.ffn) for knobs in drawn for layer in axis.decode(knobs).layers if layer]
+        assert 0.7 < sum(level == width for level, width in widths) / len(widths) < 0.95
 
     def test_embeddings_have_their_own_widths(self) -> None:
         axis = QuantizationAxis(SHAPE, bits=(32, 8), embeddings=(32, 4))
@@ -232,7 +244,7 @@ class TestQuantizationAxis:
     def test_the_ladder_is_uniform_with_tables_no_wider_than_the_layers(self) -> None:
         axis = QuantizationAxis(SHAPE, bits=(32, 8, 4))
         rungs = [axis.decode(knobs) for knobs in axis.ladder()]
-        assert [(rung.head, rung.embeddings) for rung in rungs] == [(32, 32), (8, 8), (8, 4), (4, 4)]
+        assert [(rung.head, rung.embeddings) for rung in rungs] == [(8, 8), (8, 4), (4, 4)]
         assert all(rung.layers == (LayerBits(rung.head, rung.head),) * 3 for rung in rungs)
 
     @given(st.integers(0, 2**32))

@@ -248,12 +248,12 @@ class TestSpace:
         space = make_space()
         rungs = itertools.product(*(axis.ladder() for axis in space.axes))
         wanted = {space.decode(Design({**space.identity(), **left, **right})).key for left, right in rungs}
-        assert {space.decode(seed).key for seed in space.seeds()} == wanted
+        assert {space.decode(seed).key for seed in space.seeds()} == {*wanted, space.decode(space.identity()).key}
 
     def test_knobs_that_change_nothing_decode_to_equal_members(self) -> None:
         space = make_space()
         shallow = {**space.identity(), "prune.depth": 1}  # layer 0 stays
-        one, other = Design({**shallow, "bits.2.ffn": 4}), Design({**shallow, "bits.2.ffn": 32, "prune.shift.1": 2.0})
+        one, other = Design({**shallow, "bits.shift.2.ffn": -1.0}), Design({**shallow, "prune.shift.1": 2.0})
         assert one != other
         assert space.decode(one) == space.decode(other)
 
@@ -266,10 +266,10 @@ class TestSpace:
         assert (smallest.config(Quantization).embeddings, smallest.config(Quantization).head) == (4, 4)
 
     def test_cardinality_is_the_product_of_the_knobs(self) -> None:
-        # a cut of 91 values, 3 shifts of 25, 3 depths, 8 choices of width
-        assert make_space().log10_designs() == pytest.approx(math.log10(91 * 25**3 * 3 * 3**8))
+        # a cut of 91 values for time or bytes, 3 shifts of 25, 3 depths; 3 choices of width and 6 shifts of 17
+        assert make_space().log10_designs() == pytest.approx(math.log10(91 * 2 * 25**3 * 3 * 3**3 * 17**6))
         description = make_space().describe()
-        assert description["knobs"] == {"pruning": 5, "quantization": 8}
+        assert description["knobs"] == {"pruning": 6, "quantization": 9}
         assert json.loads(json.dumps(description)) == description
 
     def test_pickles(self) -> None:

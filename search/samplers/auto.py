@@ -56,9 +56,9 @@ class FrontMoves:
         """
         complete = [trial for trial in self._record.trials() if trial.state == "complete"]
         within = [trial for trial in complete if self._record.violation(trial) == 0]
-        nearest = sorted(complete, key=self._record.violation)[:_NEAREST]
-        best = [trial for trial in (front(within, costs=self._costs) if within else nearest) if trial.knobs]
-        return {Design(trial.knobs or {}): weight for trial, weight in zip(best, self._weights(best), strict=True)}
+        best = front(within, costs=self._costs) or sorted(complete, key=self._record.violation)[:_NEAREST]
+        weights = self._weights(best) if within else [1.0] * len(best)
+        return {Design(t.knobs): weight for t, weight in zip(best, weights, strict=True) if t.knobs is not None}
 
     def _weights(self, trials: Sequence[Trial]) -> list[float]:
         columns = [_scaled([o.cost(t.values[o.name]) for t in trials], o.unit) for o in self._record.objectives]
@@ -73,7 +73,7 @@ class FrontMoves:
 
 
 class AutoSampler:
-    """Seeds, then TPE's proposals and moves around the front in turn; arguments as of OptunaSampler."""
+    """Seeds, then two moves around the front for each proposal of TPE; arguments as of OptunaSampler."""
 
     def __init__(
         self,
@@ -98,10 +98,8 @@ class AutoSampler:
 
 
 def _scaled(costs: Sequence[float], unit: str) -> list[float]:
-    """Costs from 0 (best) to 1, evenly for equal factors of time and bytes; divergences grow with the square of a change."""
+    """Costs from 0 (best) to 1, evenly for equal factors of time and bytes; accuracy falls about linearly with divergence."""
     if unit in ("ms", "bytes"):
         costs = [math.log(max(cost, _ALMOST_NOTHING)) for cost in costs]
-    elif unit == "nats":
-        costs = [math.sqrt(max(cost, 0.0)) for cost in costs]
     low, high = min(costs), max(costs)
     return [(cost - low) / ((high - low) or 1.0) for cost in costs]

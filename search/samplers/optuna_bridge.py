@@ -30,6 +30,8 @@ BATCH = 4
 # Duplicates in a row before Optuna is no longer asked, and draws after which the space counts as used up.
 _DUPLICATES_IN_A_ROW = 30
 _DRAWS = 1000
+# Of so many designs after the seeds, all but one come from the alternative.
+_ALTERNATIVES_TO_ONE = 3
 # At most this share of the trials goes to seeds.
 _SEED_SHARE = 1 / 3
 
@@ -79,7 +81,7 @@ class OptunaSampler:
         seed: of everything random here.
         batch: asks at a time.
         trials: of the whole run; at most a third of them are seeds, evenly spread. None: all seeds.
-        alternative: proposes every second design after the seeds.
+        alternative: proposes two of three designs after the seeds.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class OptunaSampler:
             if self._is_new(seed):
                 return self._enter(seed)
         self._turn += 1
-        if self._alternative is not None and self._turn % 2 == 0:
+        if self._alternative is not None and self._turn % _ALTERNATIVES_TO_ONE:
             found = self._first_new(self._alternative, _DUPLICATES_IN_A_ROW)
             if found is not None:
                 return self._enter(found)

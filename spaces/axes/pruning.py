@@ -117,16 +117,26 @@ class _Unit:
     neurons: tuple[int, ...]
     importance: float
 
+    @property
+    def place(self) -> tuple[int, bool, int, tuple[int, ...]]:
+        """Decides between units of equal score."""
+        return self.layer, self.head is None, self.head or 0, self.neurons
+
     def cost(self, costs: UnitCosts, last: bool) -> float:
         """Latency in ms."""
         return costs.of_neuron(last) * len(self.neurons) if self.head is None else costs.of_head(last)
 
 
-class PruningAxis:
-    """A cut on one global ranking of importance per millisecond, a shift per layer, and a depth.
+# What importance is divided by before units are ranked.
+PER = ("ms", "byte")
 
-    Knobs: `prune.cut` (share of the units' latency removed), `prune.shift.L` (added to the log importance of
-    layer L's units before ranking) and `prune.depth` (how many layers stay; the least important go first).
+
+class PruningAxis:
+    """A cut on one global ranking of importance per millisecond or byte, a shift per layer, and a depth.
+
+    Knobs: `prune.cut` (share of the units' cost removed), `prune.per` (what cost is: latency, `ms`, or weights, `byte`;
+    what makes a model fast need not make it small), `prune.shift.L` (added to the log importance of layer L's units
+    before ranking) and `prune.depth` (how many layers stay; the least important go first).
 
     Args:
         shape: the model's sizes.
@@ -157,7 +167,7 @@ class PruningAxis:
         self._units = _units(shape, importance, ffn_group, heads, ffn)
         self._layer_order = sorted(range(shape.layers), key=lambda layer: (-importance.layers[layer], layer))
         self.knobs: Mapping[str, Knob] = {
-            **({"prune.cut": FloatRange(0.0, 0.9, step=0.01)} if heads or ffn else {}),
+            **({"prune.cut": FloatRange(0.0, 0.9, step=0.01), "prune.per": Choice(PER)} if heads or ffn else {}),
             **(
                 {f"prune.shift.{layer}": FloatRange(-3.0, 3.0, step=0.25) for layer in range(shape.layers)}
                 if heads or ffn
@@ -170,7 +180,8 @@ class PruningAxis:
         """The units that stay; knobs that are absent take their neutral value."""
         depth = int(knobs.get("prune.depth", self._shape.layers))
         staying = set(self._layer_order[:depth])
-        ranked = self._ranked(staying, {layer: float(knobs.get(f"prune.shift.{layer}", 0.0)) for layer in staying})
+        shift = {layer: float(knobs.get(f"prune.shift.{layer}", 0.0)) for layer in staying}
+        ranked = self._ranked(staying, shift, str(knobs.get("prune.per", PER[0])))
         budget = float(knobs.get("prune.cut", 0.0)) * sum(cost for _, cost in ranked)
         gone, spent = [], 0.0
         for unit, cost in ranked:
@@ -180,35 +191,39 @@ class PruningAxis:
             spent += cost
         return self._without(gone, staying)
 
-    def _ranked(self, staying: set[int], shift: Mapping[int, float]) -> list[tuple[_Unit, float]]:
-        """Units of the staying layers with their latency, least important per millisecond first."""
-        costs = [
-            (unit, unit.cost(self._costs, unit.layer == max(staying))) for unit in self._units if unit.layer in staying
-        ]
+    def _ranked(self, staying: set[int], shift: Mapping[int, float], per: str) -> list[tuple[_Unit, float]]:
+        """Units of the staying layers with their cost, least important for it first."""
+        last = max(staying)
+        costs = [(unit, self._cost(unit, unit.layer == last, per)) for unit in self._units if unit.layer in staying]
         scored = [(_log_ratio(unit.importance, cost) + shift[unit.layer], unit, cost) for unit, cost in costs]
-        scored.sort(
-            key=lambda entry: (entry[0], entry[1].layer, entry[1].head is None, entry[1].head or 0, entry[1].neurons)
-        )
+        scored.sort(key=lambda entry: (entry[0], *entry[1].place))
         return [(unit, cost) for _, unit, cost in scored]
 
+    def _cost(self, unit: _Unit, last: bool, per: str) -> float:
+        """Milliseconds, or weights: of a head its columns of four projections, of a neuron those of two."""
+        if per == "byte":
+            return self._shape.hidden * (4 * self._shape.head_size if unit.head is not None else 2 * len(unit.neurons))
+        return unit.cost(self._costs, last)
+
     def ladder(self) -> list[dict[str, Scalar]]:
-        """Evenly spread cuts without shifts, then depths down to half: what a search starts from."""
-        cuts = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8) if "prune.cut" in self.knobs else ()
+        """Evenly spread cuts without shifts, for speed and for size, then depths down to half."""
+        cuts = {"ms": (0.0, 0.2, 0.3, 0.4, 0.55, 0.75), "byte": (0.2, 0.35, 0.5)} if "prune.cut" in self.knobs else {}
+        rungs: list[dict[str, Scalar]] = [{"prune.cut": cut, "prune.per": per} for per in cuts for cut in cuts[per]]
         shallowest = max(1, self._shape.layers // 2)
         depths = range(self._shape.layers - 1, shallowest - 1, -1) if "prune.depth" in self.knobs else ()
-        rungs: list[dict[str, Scalar]] = [{"prune.cut": cut} for cut in cuts]
-        return [*rungs, *({"prune.depth": depth} for depth in depths)] or [{}]
+        return [*(rungs or [{}]), *({"prune.depth": depth} for depth in depths)]
 
     def neutral(self) -> dict[str, Scalar]:
         """The knobs of the identity."""
-        return {name: self._shape.layers if name == "prune.depth" else 0.0 for name in self.knobs}
+        return self._with(cut=0.0, depth=self._shape.layers)
 
     def extremes(self) -> dict[str, dict[str, Scalar]]:
         """The designs at the ends of the axis, by name."""
-        most: dict[str, Scalar] = {
-            name: 1 if name == "prune.depth" else 0.9 if name == "prune.cut" else 0.0 for name in self.knobs
-        }
-        return {"whole": self.neutral(), "smallest": most}
+        return {"whole": self.neutral(), "smallest": self._with(cut=0.9, depth=1)}
+
+    def _with(self, cut: float, depth: int) -> dict[str, Scalar]:
+        values: dict[str, Scalar] = {"prune.cut": cut, "prune.per": PER[0], "prune.depth": depth}
+        return {name: values.get(name, 0.0) for name in self.knobs}
 
     def _without(self, gone: Sequence[_Unit], staying: set[int]) -> Pruning:
         """What stays once `gone` went in its order; the last unit of a block stays if blocks may not go."""
