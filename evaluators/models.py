@@ -166,14 +166,16 @@ def ensure_finetuned(
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a `save_pretrained` folder, which appears only when it is whole."""
+    """Write a `save_pretrained` folder, which appears only when it is whole and takes the place of an older one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
         with _quiet():
             model.save_pretrained(whole)
             tokenizer.save_pretrained(whole)
-        whole.replace(folder)
+        if folder.exists():
+            folder.rename(Path(scratch) / "older")
+        whole.rename(folder)
 
 
 def _config(source: str, trust_remote_code: bool) -> Any:

@@ -42,7 +42,9 @@ def hypervolume(points: Sequence[Costs], reference: Costs) -> float:
         ValueError: more than three dimensions.
     """
     if not 1 <= len(reference) <= MOST_DIMENSIONS:
-        raise ValueError(f"hypervolume() sweeps 1 to {MOST_DIMENSIONS} dimensions, found {len(reference)}. Leave objectives out.")
+        raise ValueError(
+            f"hypervolume() sweeps 1 to {MOST_DIMENSIONS} dimensions, found {len(reference)}. Leave objectives out."
+        )
     inside = {tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))}
     return _sweep(sorted(inside, key=lambda point: point[-1]), tuple(reference))
 

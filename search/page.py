@@ -86,7 +86,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
     rows = front_table(front, unverified=True)
     return Page(
         title=front.run,
-        facts=_facts(front, config),
+        facts=_facts(front, found, config),
         limits=_limits(front),
         picks=tuple(_card(run, front, pick, members[pick.key]) for pick in front.picks if pick.key in members),
         missing=tuple(
@@ -106,13 +106,16 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
     )
 
 
-def certificate(pick: Pick, confidence: float) -> str:
-    """What may be claimed of a pick's accuracy."""
+def certificate(pick: Pick, front: FrontFile) -> str:
+    """What may be claimed of a pick's accuracy, and how surely."""
+    limit = front.limits.get("accuracy_drop")
+    if limit is None:
+        return "not certified: no limit on the accuracy drop was asked"
     if pick.certified:
-        return f"certified at {confidence * 100:g} %"
+        return f"certified at {front.confidence * 100:g} %: loses at most {limit}"
     if pick.rows_needed is not None:
-        return f"not certified: about {pick.rows_needed:,} confirm rows would be needed"
-    return "not certified: a point estimate"
+        return f"not certified: about {float(f'{pick.rows_needed:.2g}'):,.0f} confirm rows would be needed"
+    return f"not certified to lose at most {limit}"
 
 
 def times(count: int) -> str:
@@ -131,7 +134,7 @@ def _card(run: Path, front: FrontFile, pick: Pick, member: MemberFigures) -> Pic
         gains=_gains(member),
         drops={split: _drop(member.accuracy.get(split)) for split in SPLITS},
         certified=pick.certified,
-        certificate=certificate(pick, front.confidence),
+        certificate=certificate(pick, front),
         command="" if flags is None else f"paretoformer select {shlex.quote(str(run))} {flags}--export model",
     )
 
@@ -178,13 +181,15 @@ def _absolute(bound: Bound) -> str:
     return f"{value:.3g} {unit}"
 
 
-def _facts(front: FrontFile, config: Mapping[str, Any]) -> dict[str, str]:
-    task = config.get("task") or {}
+def _facts(front: FrontFile, found: Statistics, config: Mapping[str, Any]) -> dict[str, str]:
+    task, states = config.get("task") or {}, front.trials or found.states
+    counts = (f"{count:,} {state}" for state, count in states.items() if count and state != "duplicates")
     facts = {
         "Model": str(config.get("model", "")),
         "Task": str(task.get("name") or task.get("file") or task.get("dataset") or ""),
         "Metric": str(task.get("metric", "")),
         **{f"Target {target.get('label', '')}": _target(target) for target in front.targets},
+        "Trials": ", ".join(counts) + (f" in {_duration(found.seconds)}" if found.seconds else ""),
         "Seed": str(front.seed),
     }
     return {name: text for name, text in facts.items() if text}
@@ -192,25 +197,22 @@ def _facts(front: FrontFile, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _target(target: Mapping[str, Any]) -> str:
     """A target in words; a fact that is not known is left out."""
+    known = {**target, "runtime": " ".join(filter(None, (target.get("runtime"), target.get("runtime_version"))))}
     words = {
         "device": "{}",
         "processor": "{}",
         "runtime": "{}",
-        "runtime_version": "{}",
         "threads": "threads {}",
         "batch_size": "batch {}",
         "lengths": "{} lengths",
     }
-    return ", ".join(form.format(target[name]) for name, form in words.items() if target.get(name))
+    return ", ".join(form.format(known[name]) for name, form in words.items() if known.get(name))
 
 
 def _search(front: FrontFile, found: Statistics) -> dict[str, str]:
-    states = front.trials or found.states
     rate = front.search.get("designs_per_second", found.per_second)
     facts = {
-        "Trials": ", ".join(f"{count:,} {state}" for state, count in states.items() if count or state == "complete"),
         "Duplicates": f"{front.trials.get('duplicates', found.duplicates)}",
-        "Search time": _duration(found.seconds) if found.seconds else "",
         "Designs per second": "" if rate is None else f"{rate:.2f}",
         "Workers busy": f"{front.search.get('busy_share', found.busy):.0%} of the time ({found.workers} at once)"
         if found.workers

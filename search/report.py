@@ -163,7 +163,7 @@ def _draw_members(ax: "Axes", shown: Panel, theme: Theme) -> None:
         ax.scatter(*_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)")
     if shown.steps:
         corners = [*shown.steps, (ax.get_xlim()[1], shown.steps[-1][1])]
-        style: dict[str, Any] = {"where": "post", "alpha": 0.8, "linewidth": 1.6}
+        style: dict[str, Any] = {"where": "post", "alpha": 0.8, "linewidth": 1.6, "zorder": 3}
         ax.step(*zip(*corners, strict=True), color=theme.members, label="front of this panel", **style)
     if members:
         errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
@@ -181,6 +181,8 @@ def _draw_members(ax: "Axes", shown: Panel, theme: Theme) -> None:
 
 def _draw_names(ax: "Axes", shown: Panel, theme: Theme) -> None:
     """A name beside each pick and baseline, joined to it by a thin line; needs the final layout."""
+    from matplotlib.patheffects import withStroke
+
     named = [*shown.picks, *shown.baselines]
     colours = [theme.picks] * len(shown.picks) + [theme.baselines.get(p.name, theme.ink) for p in shown.baselines]
     pixel, dots = ax.figure.get_figure(root=True).dpi / 72, (*shown.members, *shown.baselines)
@@ -201,6 +203,7 @@ def _draw_names(ax: "Axes", shown: Panel, theme: Theme) -> None:
             color=colour,
             fontsize=9,
             fontweight="bold",
+            path_effects=[withStroke(linewidth=2.5, foreground=theme.paper)],
             arrowprops={"arrowstyle": "-", "color": theme.faint, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 6},
             zorder=7,
         ).set_in_layout(False)

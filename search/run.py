@@ -75,7 +75,6 @@ def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = Non
     """Go on with a run; flags that were given replace the run's own settings."""
     config = RunConfig.parse(merged(read_config(folder).model_dump(mode="json"), flags))
     _check(config)
-    (folder / CONFIG).write_text(config.to_yaml())
     return _go_on(config, folder, display or Display())
 
 
@@ -143,6 +142,7 @@ def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, displa
             settings=settings,
             seed=seed,
             max_length=config.finetune.max_length,
+            trust_remote_code=False,
             watch=shown.stage,
         )
     shutil.copytree(checkpoint, out, dirs_exist_ok=True)
@@ -198,6 +198,7 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         space = _space(config, prepared)
         bounds = _bounds(config, prepared.fair)
         _refuse_impossible(bounds, config, prepared)
+        (folder / CONFIG).write_text(config.to_yaml())
         record = _record(config, folder, bounds)
         sampler = _sampler(config, record, space)
         meter = Meter(config.search.trials, config.search.seconds)
@@ -209,7 +210,8 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
             "seconds": summary.seconds,
             "evaluated": summary.evaluated,
         }
-        (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
+        if summary.evaluated:
+            (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
         return _verify(config, folder, prepared, space, record, display)
 
 

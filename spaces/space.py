@@ -84,7 +84,7 @@ class Space:
         return Design({name: value for axis in self.axes for name, value in axis.neutral().items()})
 
     def seeds(self) -> list[Design]:
-        """Where to start, the identity first: every rung of one axis beside every rung of the others, no model twice."""
+        """Where to start, the identity first: every rung of one axis beside every one of the others, no model twice."""
         rungs: list[dict[str, Scalar]] = [{}]
         for axis in self.axes:
             rungs = [{**rung, **axis.neutral(), **step} for step in axis.ladder() for rung in rungs]

