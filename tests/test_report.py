@@ -56,10 +56,18 @@ def words(path: Path) -> str:
     return " ".join(" ".join(read(path).text).split())
 
 
-def test_a_run_becomes_a_page_and_a_picture(tmp_path: Path) -> None:
-    found = write_run(tmp_path / "run")
-    html, png = write_report(tmp_path / "run")
-    assert (html.name, png.name) == ("report.html", "front.png")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of a finished run with its report, and the content of its front.json."""
+    folder = tmp_path_factory.mktemp("results") / "run"
+    found = write_run(folder)
+    assert write_report(folder) == [folder / "report.html", folder / "front.png"]
+    return folder, found
+
+
+def test_a_run_becomes_a_page_and_a_picture(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = run
+    html, png = folder / "report.html", folder / "front.png"
     assert png.read_bytes().startswith(b"\x89PNG")
     text = words(html)
     for pick in found["picks"]:
@@ -72,22 +80,21 @@ def test_a_run_becomes_a_page_and_a_picture(tmp_path: Path) -> None:
     assert "6 unverified members" in text
     assert "OutOfMemory (3)" in text
     assert "mean error 2.7%" in text
-    assert f"paretoformer select {tmp_path / 'run'} --prefer knee --no-limits --export model" in text
+    assert f"paretoformer select {folder} --prefer knee --no-limits --export model" in text
 
 
-def test_the_drops_of_a_pick_stand_beside_each_other(tmp_path: Path) -> None:
-    found = write_run(tmp_path)
+def test_the_drops_of_a_pick_stand_beside_each_other(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = run
     key = found["picks"][0]["key"]
     accuracy = next(member["accuracy"] for member in found["members"] if member["key"] == key)
-    text = words(write_report(tmp_path)[0])
+    text = words(folder / "report.html")
     drops = [f"{split} {accuracy[split]['drop']['value'] * 100:.2f}" for split in ("search", "confirm", "test")]
     places = [text.index(drop) for drop in drops]
     assert places == sorted(places)
 
 
-def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    write_run(tmp_path)
-    page = read(write_report(tmp_path)[0])
+def test_the_page_needs_nothing_from_elsewhere(run: tuple[Path, dict[str, Any]]) -> None:
+    page = read(run[0] / "report.html")
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
@@ -216,9 +223,9 @@ def test_certificates_in_words(limits: dict[str, str], certified: bool, rows: in
     assert certificate(Pick("limits", "a", certified, "", rows), front) == said
 
 
-def test_the_example_is_json_that_a_run_could_have_written(tmp_path: Path) -> None:
+def test_the_example_is_json_that_a_run_could_have_written(run: tuple[Path, dict[str, Any]]) -> None:
     """The fixture goes through the reader and the writer of front.json unchanged in what both know."""
-    found = write_run(tmp_path)
+    _, found = run
     document = FrontFile.from_json(json.loads(json.dumps(found))).to_json()
     assert {name: document[name] for name in ("run", "limits", "splits", "trials", "picks")} == {
         name: found[name] for name in ("run", "limits", "splits", "trials", "picks")
