@@ -8,8 +8,9 @@ from pathlib import Path
 
 from search.config import RunConfig, read_yaml
 from search.front_file import FrontFile
+from search.members import unverified
 from search.record import Record
-from search.verify import search_front, unverified
+from search.verify import search_front
 from spaces.errors import RunError
 
 CONFIG = "config.resolved.yaml"

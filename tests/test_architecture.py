@@ -51,6 +51,7 @@ PARTS: Mapping[str, frozenset[str]] = {
     "RunnerContract": frozenset({"submit", "next_done", "close"}),
     "EvaluatorContract": frozenset({"evaluate"}),
     "RuntimeContract": frozenset({"template", "load"}),
+    "AxisContract": frozenset({"decode", "ladder", "neutral", "extremes"}),
 }
 
 

@@ -11,6 +11,7 @@ from spaces.axes.pruning import Importance, LayerUnits, Pruning, PruningAxis, Un
 from spaces.axes.quantization import LayerBits, Quantization, QuantizationAxis, forget_absent_parts
 from spaces.knobs import Scalar
 from spaces.shape import ModelShape
+from tests.contracts.axis import AxisContract
 
 SHAPE = ModelShape(layers=3, heads=4, head_size=8, ffn=24, hidden=32, vocab=100)
 COSTS = UnitCosts(head=0.08, neuron=0.005)
@@ -278,3 +279,28 @@ class TestForgetAbsentParts:
         once = forget_absent_parts((self.PRUNING, Quantization.uniform(SHAPE, 8)))
         assert forget_absent_parts(once) == once
         assert forget_absent_parts((Quantization.uniform(SHAPE),)) == (Quantization.uniform(SHAPE),)
+
+
+class TestPruningAxisContract(AxisContract):
+    @pytest.fixture
+    def axis(self) -> PruningAxis:
+        rng = random.Random(0)
+        return make_axis(
+            Importance(
+                tuple(tuple(rng.random() for _ in range(SHAPE.heads)) for _ in range(SHAPE.layers)),
+                tuple(tuple(rng.random() for _ in range(SHAPE.ffn)) for _ in range(SHAPE.layers)),
+                tuple(rng.random() for _ in range(SHAPE.layers)),
+            )
+        )
+
+
+class TestUnitPruningAxisContract(AxisContract):
+    @pytest.fixture
+    def axis(self) -> UnitPruningAxis:
+        return UnitPruningAxis(SHAPE, [[range(0, 8), range(8, 24)]] * SHAPE.layers)
+
+
+class TestQuantizationAxisContract(AxisContract):
+    @pytest.fixture
+    def axis(self) -> QuantizationAxis:
+        return QuantizationAxis(SHAPE, bits=(32, 8, 4))

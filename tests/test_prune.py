@@ -13,6 +13,7 @@ from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
 from spaces.errors import DesignError, ModelError
+from tests.contracts.transform import TransformContract
 from tests.prunings import random_pruning
 from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, LAYERS, tiny
 
@@ -36,11 +37,26 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_identity_leaves_logits_bit_equal(family: str) -> None:
-    model, inputs = tiny(family)
-    built = build(Pruning.identity(Anatomy.of(model).shape), model)
-    assert torch.equal(built(**inputs).logits, model(**inputs).logits)
+class TestPruning(TransformContract):
+    @pytest.fixture(params=FAMILIES)
+    def tiny_model(self, request: pytest.FixtureRequest) -> tuple[Any, Any]:
+        return tiny(request.param)
+
+    @pytest.fixture
+    def model(self, tiny_model: tuple[Any, Any]) -> Any:
+        return tiny_model[0]
+
+    @pytest.fixture
+    def inputs(self, tiny_model: tuple[Any, Any]) -> Any:
+        return tiny_model[1]
+
+    @pytest.fixture
+    def identity(self, model: Any) -> Pruning:
+        return Pruning.identity(Anatomy.of(model).shape)
+
+    @pytest.fixture
+    def change(self, model: Any) -> Pruning:
+        return random_pruning(Anatomy.of(model).shape, seed=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

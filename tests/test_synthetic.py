@@ -11,6 +11,7 @@ from evaluators.synthetic import (
     MILLISECONDS,
     NATS,
     TRUE_HYPERVOLUME,
+    SyntheticAxis,
     SyntheticConfig,
     SyntheticEvaluator,
     dtlz2,
@@ -21,6 +22,7 @@ from search.front import dominates, hypervolume
 from spaces.design import Member
 from spaces.objectives import Complete, Evaluation, Failed
 from spaces.space import Space
+from tests.contracts.axis import AxisContract
 from tests.contracts.evaluator import EvaluatorContract
 
 
@@ -129,3 +131,9 @@ def test_failures_are_injected_with_their_reason_and_survive_pickling() -> None:
         "synthetic", "too far left"
     )
     assert isinstance(evaluator.evaluate(Score(space.decode(space.identity()))).outcome, Complete)
+
+
+class TestSyntheticAxis(AxisContract):
+    @pytest.fixture
+    def axis(self) -> SyntheticAxis:
+        return SyntheticAxis(4)

@@ -1,0 +1,224 @@
+"""Verification: what is demoted, what is tested, what is picked, and in which order things happen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluators.base import Accuracy, Baseline, Job, Score, Timing, Verify, Watch
+from evaluators.synthetic import SyntheticConfig, SyntheticEvaluator, dtlz2, synthetic_space
+from search import front_file
+from search.front_file import FrontFile
+from search.record import Record
+from search.verify import Situation, verify_front
+from spaces.design import Design, Member
+from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Complete, Evaluation, Failed
+from spaces.target import Target
+
+ROWS = 1500
+SPACE = synthetic_space(3)
+
+
+def point(x: float, y: float) -> Design:
+    return Design({"x.0": x, "x.1": y, "x.2": 0.5})
+
+
+class Bench:
+    """An assessor whose figures follow from the synthetic objectives, and a runner of its jobs; keeps a diary."""
+
+    slots = 2
+
+    def __init__(self, *, differs: str = "", collapses: str = "", breaks: str = "") -> None:
+        self.diary: list[str] = []
+        self.folder = Path()
+        self._differs, self._collapses, self._breaks = differs, collapses, breaks
+        self._jobs: list[Job] = []
+
+    def build(self, member: Member, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "member.json").write_text(json.dumps(member.decoded))
+
+    def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
+        return {name: Baseline(self.folder / name, b"0", name) for name in ("fair", "one_liner")}
+
+    def accuracy(self, split: str, predictions: bytes) -> Accuracy:
+        lost = int(predictions)
+        losses = (1.0,) * lost + (0.0,) * (ROWS - lost)
+        drop = lost / ROWS
+        collapsed = predictions == self._collapses.encode()
+        return Accuracy(0.9 - drop, 0.88 - drop, 0.92 - drop, ROWS, drop, drop - 0.01, drop + 0.01, collapsed, losses)
+
+    def agreement(self, split: str, left: bytes, right: bytes) -> float:
+        return 0.9 if left == self._differs.encode() else 1.0
+
+    def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
+        self.diary.append("time")
+        figures = {name: dtlz2(_point(folder))[1] * 10 + 0.5 for name, folder in folders.items()}
+        timed = {"fair": 10.0, "one_liner": 5.0, **figures}
+        return {n: Timing(ms, ms, ms, 9, 3, {"fair": (10 / ms, 9 / ms, 11 / ms)}) for n, ms in timed.items()}
+
+    def sizes(self, folder: Path) -> tuple[int, int]:
+        return (int(dtlz2(_point(folder))[2] * 2e7) + 1000 if folder.exists() else 20_000_000), 700
+
+    def predicted(self, member: Member) -> tuple[float, int]:
+        return 1.0, 1000
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def next_done(self, timeout: float | None = None) -> Evaluation | None:
+        job = self._jobs.pop(0)
+        assert isinstance(job, Verify)
+        self.diary.append("+".join(job.splits))
+        lost = str(predicted_losses(job.member))
+        if lost == self._breaks:
+            return Evaluation(job.key, Failed("OSError", "no space left"))
+        return Evaluation(job.key, Complete({}), predictions=lost.encode())
+
+    def close(self) -> None:
+        self.diary.append("closed")
+
+
+def _point(folder: Path) -> tuple[float, ...]:
+    return tuple(json.loads((folder / "member.json").read_text())["synthetic"])
+
+
+def predicted_losses(member: Member) -> int:
+    """Rows lost on every split: from 0 to 300 with the first objective."""
+    return round(dtlz2(member.config(SyntheticConfig).point)[0] * 300)
+
+
+DESIGNS = [point(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.95, 1.0)]
+
+
+def situation(folder: Path, bench: Bench, bounds: tuple[Bound, ...] = ()) -> Situation:
+    bench.folder = folder
+    record = Record.create(folder, objectives=(KL, LATENCY, SIZE), bounds=())
+    for design in DESIGNS:
+        member = SPACE.decode(design)
+        number = record.start(design, member)
+        evaluation = SyntheticEvaluator().evaluate(Score(member))
+        assert isinstance(evaluation.outcome, Complete)
+        outcome = Complete(evaluation.outcome.values, {**evaluation.outcome.extras, **evaluation.outcome.values})
+        lost = str(predicted_losses(member)).encode()
+        record.finish(number, replace(evaluation, outcome=outcome, predictions=lost))
+    return Situation(
+        folder=folder,
+        space=SPACE,
+        record=record,
+        assessor=bench,
+        pool=lambda: bench,
+        inline=lambda: bench,
+        bounds=bounds,
+        limits={bound.name: bound.asked for bound in bounds},
+        objectives=(ACCURACY, LATENCY, SIZE),
+        members=24,
+        confidence=0.95,
+        seed=0,
+        target=Target(),
+        splits={name: (ROWS, name) for name in ("search", "confirm", "test")},
+        latency_model={},
+        search={},
+    )
+
+
+def verified(folder: Path, bench: Bench, *bounds: Bound) -> FrontFile:
+    return verify_front(situation(folder, bench, bounds), lambda stage, done, total: None)
+
+
+DROP = Bound("accuracy_drop", 0.05, "5pt")
+
+
+def test_scores_come_first_then_time_alone_then_test(tmp_path: Path) -> None:
+    bench = Bench()
+    front = verified(tmp_path, bench, DROP)
+    first = bench.diary.index("time")
+    assert set(bench.diary[: first - 1]) == {"search+confirm"}
+    assert bench.diary[first - 1] == "closed"  # nothing of the run is busy while it times
+    assert set(bench.diary[first + 1 : -1]) == {"test"}
+    assert front_file.read(tmp_path) == front
+
+
+def test_at_most_three_members_are_tested_and_only_picks(tmp_path: Path) -> None:
+    bench = Bench()
+    front = verified(tmp_path, bench, DROP)
+    tested = {member.key for member in front.members if "test" in member.accuracy}
+    picked = {pick.key for pick in front.picks if pick.name in ("limits", "certified", "smallest_within")}
+    assert tested == picked
+    assert 1 <= len(tested) <= 3
+    assert bench.diary.count("test") == len(tested)
+    assert front.splits["test"].reads == 1
+
+
+def test_every_read_of_test_is_counted(tmp_path: Path) -> None:
+    now = situation(tmp_path, Bench(), (DROP,))
+    verify_front(now, lambda stage, done, total: None)
+    assert verify_front(now, lambda stage, done, total: None).splits["test"].reads == 2
+
+
+def test_without_limits_test_is_not_read(tmp_path: Path) -> None:
+    bench = Bench()
+    front = verified(tmp_path, bench)
+    assert "test" not in bench.diary
+    assert front.splits["test"].reads == 0
+    assert [pick.name for pick in front.picks] == ["knee", "fastest", "smallest", "safest"]
+
+
+def losses_on_front(folder: Path) -> list[str]:
+    front = verified(folder, Bench())
+    return [str(round(member.accuracy["confirm"].drop.value * ROWS)) for member in front.members]  # type: ignore[union-attr]
+
+
+def test_what_is_not_what_search_scored_is_demoted_and_never_picked(tmp_path: Path) -> None:
+    odd = losses_on_front(tmp_path / "plain")[0]
+    front = verified(tmp_path / "odd", Bench(differs=odd), DROP)
+    notes = {member.key: member.note for member in front.members if member.note}
+    assert notes
+    assert all("agrees with what search scored on 90.00%" in note for note in notes.values())
+    assert not {pick.key for pick in front.picks} & notes.keys()
+
+
+def test_a_model_of_one_class_is_off_the_front(tmp_path: Path) -> None:
+    odd = losses_on_front(tmp_path / "plain")[0]
+    front = verified(tmp_path / "odd", Bench(collapses=odd))
+    collapsed = [member for member in front.members if member.note and member.note.startswith("collapsed")]
+    assert collapsed
+    assert not {pick.key for pick in front.picks} & {member.key for member in collapsed}
+
+
+def test_a_member_that_cannot_be_verified_says_why_and_the_others_go_on(tmp_path: Path) -> None:
+    odd = losses_on_front(tmp_path / "plain")[0]
+    front = verified(tmp_path / "odd", Bench(breaks=odd))
+    broken = [member for member in front.members if not member.verified]
+    assert broken
+    assert all("no space left" in (member.note or "") for member in broken)
+    assert any(member.verified for member in front.members)
+
+
+def test_limits_that_nothing_meets_give_an_empty_pick(tmp_path: Path) -> None:
+    front = verified(tmp_path, Bench(), Bound("latency", 0.1, "0.1ms"))
+    limits = front.picks[0]
+    assert (limits.name, limits.key) == ("limits", None)
+    assert all(member.meets_limits is False for member in front.members)
+
+
+def test_the_certificate_allows_no_more_than_was_asked(tmp_path: Path) -> None:
+    front = verified(tmp_path, Bench(), DROP)
+    assert front.certificate is not None
+    by_key = {member.key: member for member in front.members}
+    assert front.certificate.passed
+    for key in front.certificate.passed:
+        drop = by_key[key].accuracy["confirm"].drop
+        assert drop is not None
+        assert drop.value < DROP.at_most
+
+
+@pytest.mark.parametrize("name", ["fair", "one_liner"])
+def test_baselines_are_measured_like_members(tmp_path: Path, name: str) -> None:
+    baseline = verified(tmp_path, Bench()).baselines[name]
+    assert baseline.verified
+    assert baseline.latency is not None
+    assert baseline.size is not None
+    assert baseline.size.ratio == {"fair": 1.0}
