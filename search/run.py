@@ -294,7 +294,7 @@ def _runtime(config: RunConfig) -> "Runtime":
         return TorchRuntime()
     from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 
-    return OnnxRuntime()
+    return OnnxRuntime(config.target.device)
 
 
 def _target(config: RunConfig) -> Any:
@@ -400,12 +400,14 @@ def _runner(config: RunConfig, make: Any) -> Runner:
         return InlineRunner(make)
     from search.runners.ray_pool import RayRunner
 
+    workers = _workers(config)
+    shared = 1 / workers if config.target.device == "cuda" else 0.0  # all of them on one GPU, if nothing is said
     return RayRunner(
         make,
-        workers=_workers(config),
+        workers=workers,
         address=config.search.address,
         cpus_per_worker=config.target.threads,
-        gpus_per_worker=config.search.gpus_per_worker,
+        gpus_per_worker=config.search.gpus_per_worker or shared,
     )
 
 

@@ -17,12 +17,18 @@ _ERRORS = 3  # onnxruntime's severity; its warnings speak of its own graph rewri
 
 
 class OnnxRuntime:
-    """onnxruntime in 32, 8 (dynamic, per column) and 4 bits (blocks of weights, int8 arithmetic)."""
+    """onnxruntime in 32, 8 (dynamic, per column) and 4 bits (blocks of weights, int8 arithmetic).
+
+    Args:
+        device: where its models will run; only the CPU has the operator of 8 bits.
+    """
 
     name: str = "onnxruntime"
     version: str = str(onnxruntime.__version__)
-    bits: tuple[int, ...] = (32, 8, 4)
     filename: str = "model.onnx"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.bits: tuple[int, ...] = (32, 4) if device.startswith("cuda") else (32, 8, 4)
 
     def template(self, model: Any) -> OnnxTemplate:
         """Export a copy of `model`, of `transformers`, once.
