@@ -19,6 +19,7 @@ from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import fit_temperature
 from evaluators.metrics.latency import sample_inputs
 from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
+from evaluators.moments import inverse_moments
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded, Inputs, Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings
@@ -47,6 +48,8 @@ class Assignment:
         finetune: used where the model has no head for the task.
         max_length: tokens beyond it are cut.
         timing_inputs: how many real inputs latency is averaged over.
+        compensate: whether what pruning leaves is refitted to stand in for what goes.
+        trust_remote_code: run the model author's code.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Assignment:
     finetune: FinetuneSettings
     max_length: int
     timing_inputs: int
+    compensate: bool = True
     trust_remote_code: bool = False
 
 
@@ -102,7 +106,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         for name in ("calibration", "search", "confirm", "test")
     }
     watch("template", 0, 0)
-    template = work.runtime.template(model)
+    template = _template(work, model, splits["calibration"], watch)
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(model, splits["calibration"], texts, folder, watch)
@@ -154,6 +158,19 @@ def design_json(work: Assignment, member: Member) -> dict[str, Any]:
         "max_length": work.max_length,
         "target": work.target.to_json(),
     }
+
+
+def _template(work: Assignment, model: Any, calibration: Encoded, watch: Watch) -> Template:
+    template = work.runtime.template(model)
+    if not work.compensate:
+        return template
+    moments = inverse_moments(
+        model,
+        calibration,
+        first_token=template.reads_first_token,
+        progress=lambda done, total: watch("moments", done, total),
+    )
+    return template.compensating(moments)
 
 
 def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch) -> Importance:

@@ -79,6 +79,7 @@ class PruningConfig(Section):
     heads: bool = True
     ffn: bool = True
     ffn_group: int = Field(64, ge=1)
+    compensate: bool = True
 
 
 class QuantizationConfig(Section):

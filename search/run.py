@@ -266,6 +266,7 @@ def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared"
         ),
         max_length=config.finetune.max_length,
         timing_inputs=config.verify.inputs,
+        compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
         trust_remote_code=config.trust_remote_code,
     )
     return prepare(assignment, folder, display.stage)

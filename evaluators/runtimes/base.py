@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.compensation import InverseMoments
 from spaces.design import Member
 from spaces.shape import ModelShape
 
@@ -22,10 +23,18 @@ class Template(Protocol):
 
     Attributes:
         shape: the model's sizes.
+        reads_first_token: whether the head is known to see the first token alone.
     """
 
     @property
     def shape(self) -> ModelShape: ...
+
+    @property
+    def reads_first_token(self) -> bool: ...
+
+    def compensating(self, inverse_moments: InverseMoments) -> "Template":
+        """The same template, in whose members what stays stands in for what goes (compensation.py)."""
+        ...
 
     def untouched(self) -> bytes:
         """The original as a user would export it: the file of the `fair` baseline."""

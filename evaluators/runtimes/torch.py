@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy
+from evaluators.anatomy import Anatomy, linear
+from evaluators.compensation import InverseMoments, compensated
 from evaluators.transforms.base import apply
 from spaces.axes.pruning import Pruning
 from spaces.design import Member
@@ -61,9 +62,20 @@ class TorchRuntime:
 
 @dataclass(frozen=True)
 class TorchTemplate:
-    """The original in fp32 on the CPU, ready to be cut."""
+    """The original in fp32 on the CPU, ready to be cut.
+
+    Args:
+        model: in evaluation mode.
+        inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
+    """
 
     model: PreTrainedModel
+    inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
+    reads_first_token: bool = False
+
+    def compensating(self, inverse_moments: InverseMoments) -> "TorchTemplate":
+        """The same template, in whose members what stays stands in for what goes."""
+        return replace(self, inverse_moments=inverse_moments)
 
     @property
     def shape(self) -> ModelShape:
@@ -80,8 +92,34 @@ class TorchTemplate:
         Raises:
             ModelError: the member asks for widths other than 32 bits.
         """
-        tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(apply(member, self.model)).items()}
+        built = apply(member, self._compensated(member))
+        tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(built).items()}
         return safetensors.torch.save(tensors, self._metadata(member))
+
+    def _compensated(self, member: Member) -> PreTrainedModel:
+        """The model, inputs of its linears that will stay standing in for those that will go."""
+        pruning = next((config for config in member.configs if isinstance(config, Pruning)), None)
+        if pruning is None or not self.inverse_moments:
+            return self.model
+        model = copy.deepcopy(self.model)
+        for parts, units in zip(Anatomy.of(model).layers, pruning.layers, strict=True):
+            if units is None:
+                continue
+            size = self.shape.head_size
+            dimensions = [head * size + offset for head in units.heads for offset in range(size)]
+            for name, kept in ((parts.attention_output, dimensions), (parts.ffn_out, list(units.neurons))):
+                self._stand_in(linear(model, name), name, kept)
+        return model
+
+    def _stand_in(self, module: nn.Linear, name: str, kept: list[int]) -> None:
+        """Refit the columns `kept` of a linear's weight (N, K); nothing to do where all or none stay."""
+        if not 0 < len(kept) < module.in_features or name not in self.inverse_moments:
+            return
+        weight, bias = module.weight.detach(), module.bias.detach()
+        matrix, constant = compensated(weight.T.numpy(), bias.numpy(), self.inverse_moments[name], kept)
+        with torch.no_grad():
+            module.weight[:, kept] = torch.from_numpy(matrix.T)
+            module.bias.copy_(torch.from_numpy(constant))
 
     def size(self, member: Member) -> int:
         """Bytes of that file, from shapes alone."""

@@ -19,6 +19,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     FFN_IN,
     FFN_OUT,
     HEAD,
+    MATRIX,
     QUERY_KEY_VALUE,
     LayerEnds,
     live_nodes,
@@ -124,7 +125,7 @@ def _layer(editor: _Editor, index: int, parts: LayerParts, head_size: int) -> La
 
 def _linear(editor: _Editor, found: Sequence[_Found], name: str, layer: int, part: str) -> None:
     assert len({one.enters for one in found}) == 1, f"{name} has several inputs"
-    matrix = editor.add(f"{name}.matrix", np.concatenate([one.matrix for one in found], axis=1))
+    matrix = editor.add(f"{name}{MATRIX}", np.concatenate([one.matrix for one in found], axis=1))
     bias = editor.add(f"{name}.bias", np.concatenate([one.bias for one in found]))
     node = helper.make_node(
         "Linear", [found[0].enters, matrix, bias], [one.leaves for one in found], domain=DOMAIN, layer=layer, part=part

@@ -18,6 +18,7 @@ from spaces.shape import ModelShape
 
 OPSET = 21  # has Gelu as one operator
 DOMAIN = "paretoformer"
+MATRIX = ".matrix"  # behind a module's name: the name of its weight
 QUERY_KEY_VALUE = "query_key_value"
 ATTENTION_OUTPUT = "attention_output"
 FFN_IN = "ffn_in"

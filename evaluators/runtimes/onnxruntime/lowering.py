@@ -19,6 +19,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     FFN_IN,
     FFN_OUT,
     HEAD,
+    MATRIX,
     QUERY_KEY_VALUE,
     Lowered,
     Original,
@@ -102,7 +103,7 @@ class Lowering:
 
     def _linear(self, node: onnx.NodeProto) -> None:
         layer, part = place(node)
-        matrix, name = self._original.matrices[node.input[1]], node.input[1].removesuffix(".matrix")
+        matrix, name = self._original.matrices[node.input[1]], node.input[1].removesuffix(MATRIX)
         narrow = part == HEAD and matrix.shape[1] < SMALLEST_HEAD
         bits = 32 if narrow else self._bits(layer, part)
         cut = matrix.cut(*self._kept(layer, part))
@@ -123,7 +124,7 @@ class Lowering:
 
     def _fp32(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
         add = self._lowered.tensor
-        self._lowered.node("MatMul", [enters, add(f"{name}.matrix", cut.full())], [f"{name}.product"])
+        self._lowered.node("MatMul", [enters, add(f"{name}{MATRIX}", cut.full())], [f"{name}.product"])
         self._lowered.node("Add", [f"{name}.product", add(f"{name}.bias", cut.bias())], [leaves])
 
     def _int8(self, enters: str, cut: Cut, name: str, leaves: str) -> None:

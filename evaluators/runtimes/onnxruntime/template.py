@@ -1,6 +1,6 @@
 """The original as a graph ready to be cut. Knows how to open, lower and write it; knows nothing of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -8,7 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from evaluators.runtimes.onnxruntime.graph import DOMAIN, OPSET, LayerEnds, Lowered, Original
+from evaluators.compensation import InverseMoments
+from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
@@ -28,11 +29,22 @@ class OnnxTemplate:
         graph: a serialised ONNX model in the operators of graph.py.
         layers: where its layers begin and end.
         shape: the model's sizes.
+        inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
     """
 
     graph: bytes
     layers: tuple[LayerEnds, ...]
     shape: ModelShape
+    inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def reads_first_token(self) -> bool:
+        """Whether the head sees the first token alone."""
+        return self._original.reads_first_token
+
+    def compensating(self, inverse_moments: InverseMoments) -> "OnnxTemplate":
+        """The same template, in whose members what stays stands in for what goes."""
+        return replace(self, inverse_moments=inverse_moments)
 
     def assemble(self, member: Member) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
@@ -87,13 +99,17 @@ class OnnxTemplate:
         tables = [node for node in nodes if node.domain == DOMAIN and node.op_type == "Table"]
         return Original(
             nodes=nodes,
-            matrices={node.input[1]: Matrix(arrays[node.input[1]], arrays[node.input[2]]) for node in linears},
+            matrices={node.input[1]: self._matrix(node, arrays) for node in linears},
             tables={node.input[0]: Table(arrays[node.input[0]]) for node in tables},
             others={name: _constant(array) for name, array in arrays.items()},
             layers=self.layers,
             shape=self.shape,
             reads_first_token=self._reads_first_token(nodes, arrays),
         )
+
+    def _matrix(self, node: onnx.NodeProto, arrays: dict[str, NDArray[Any]]) -> Matrix:
+        name = node.input[1]
+        return Matrix(arrays[name], arrays[node.input[2]], self.inverse_moments.get(name.removesuffix(MATRIX)))
 
     def _reads_first_token(self, nodes: tuple[onnx.NodeProto, ...], arrays: dict[str, NDArray[Any]]) -> bool:
         """Whether all that follows the last layer, but for layer norms, is one selection of token 0."""
@@ -105,7 +121,7 @@ class OnnxTemplate:
             tensor = readers[0].output[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"graph": self.graph, "layers": self.layers, "shape": self.shape}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def _constant(array: NDArray[Any]) -> Tensor:

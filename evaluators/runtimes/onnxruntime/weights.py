@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.compensation import Doubles, compensated
 from evaluators.runtimes.onnxruntime import quantize
 from evaluators.runtimes.onnxruntime.quantize import Blocks, Columns, Floats
 
 Indices = Sequence[int] | None  # None: all of them
+_KEPT = 4  # selections of rows that a matrix remembers
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Matrix:
     """A weight (K, N) of the original with its bias (N,), and what was computed from them before.
 
     Whole matrices and selections of columns (outputs) come from one rounding of the whole, which is exact because no
-    scale spans two columns; a selection of rows (inputs) is rounded anew.
+    scale spans two columns; a selection of rows (inputs) is rounded anew, and refitted first if moments are given.
     """
 
-    def __init__(self, values: Floats, bias: Floats) -> None:
+    def __init__(self, values: Floats, bias: Floats, inverse_moments: Doubles | None = None) -> None:
         self.values = values
         self.bias = bias
+        self._inverse = inverse_moments
+        self._refitted: dict[tuple[int, ...], Matrix] = {}
         self._columns: Columns | None = None
         self._blocks: Blocks | None = None
 
@@ -46,6 +50,17 @@ class Matrix:
     def cut(self, rows: Indices, columns: Indices) -> "Cut":
         """The selection that stays."""
         return Cut(self, rows, columns)
+
+    def standing_in(self, rows: tuple[int, ...]) -> "Matrix":
+        """The rows (inputs) as a matrix that stands in for the whole; a few are remembered, as searches repeat them."""
+        if rows not in self._refitted:
+            if len(self._refitted) >= _KEPT:
+                del self._refitted[next(iter(self._refitted))]
+            if self._inverse is None:
+                self._refitted[rows] = Matrix(self.values[list(rows)], self.bias)
+            else:
+                self._refitted[rows] = Matrix(*compensated(self.values, self.bias, self._inverse, rows))
+        return self._refitted[rows]
 
     def columns(self) -> Columns:
         """The whole in int8."""
@@ -61,34 +76,33 @@ class Matrix:
 
 
 class Cut:
-    """A selection of a matrix's rows and columns in every width."""
+    """A selection of a matrix's rows and columns in every width; values are computed when a tensor is asked for."""
 
     def __init__(self, matrix: Matrix, rows: Indices, columns: Indices) -> None:
         self._matrix = matrix
-        self._rows = None if rows is None else np.asarray(rows, dtype=np.intp)
+        self._rows = None if rows is None else tuple(rows)
         self._columns = slice(None) if columns is None else np.asarray(columns, dtype=np.intp)
         whole = matrix.shape
         self.inputs = whole[0] if rows is None else len(rows)
         self.outputs = whole[1] if columns is None else len(columns)
-        self._anew: Columns | Blocks | None = None
 
     def split(self, outputs: int) -> tuple["Cut", "Cut"]:
         """The first `outputs` columns, and the others."""
         kept = np.arange(self._matrix.shape[1])[self._columns].tolist()
-        return Cut(self._matrix, None, kept[:outputs]), Cut(self._matrix, None, kept[outputs:])
+        return Cut(self._matrix, self._rows, kept[:outputs]), Cut(self._matrix, self._rows, kept[outputs:])
 
     def bias(self) -> Tensor:
-        return Tensor(np.float32, (self.outputs,), lambda: self._matrix.bias[self._columns])
+        return Tensor(np.float32, (self.outputs,), lambda: self._whole.bias[self._columns])
 
     def full(self) -> Tensor:
         """(K, N) in fp32."""
-        return Tensor(np.float32, (self.inputs, self.outputs), self._values)
+        return Tensor(np.float32, (self.inputs, self.outputs), lambda: self._whole.values[:, self._columns])
 
     def eight(self) -> tuple[Tensor, Tensor]:
         """(K, N) in int8, and scales (N,)."""
         return (
-            Tensor(np.int8, (self.inputs, self.outputs), lambda: self._by_column().values),
-            Tensor(np.float32, (self.outputs,), lambda: self._by_column().scales),
+            Tensor(np.int8, (self.inputs, self.outputs), lambda: self._whole.columns().values[:, self._columns]),
+            Tensor(np.float32, (self.outputs,), lambda: self._whole.columns().scales[self._columns]),
         )
 
     def four(self) -> tuple[Tensor, Tensor, int]:
@@ -96,31 +110,15 @@ class Cut:
         block = quantize.block_size(self.inputs)
         blocks = -(-self.inputs // block)
         return (
-            Tensor(np.uint8, (self.outputs, blocks, block // 2), lambda: self._by_block().codes),
-            Tensor(np.float32, (self.outputs, blocks), lambda: self._by_block().scales),
+            Tensor(np.uint8, (self.outputs, blocks, block // 2), lambda: self._whole.blocks().codes[self._columns]),
+            Tensor(np.float32, (self.outputs, blocks), lambda: self._whole.blocks().scales[self._columns]),
             block,
         )
 
-    def _values(self) -> Floats:
-        rows = self._matrix.values if self._rows is None else self._matrix.values[self._rows]
-        selected: Floats = rows[:, self._columns]
-        return selected
-
-    def _by_column(self) -> Columns:
-        if self._rows is None:
-            whole = self._matrix.columns()
-            return Columns(whole.values[:, self._columns], whole.scales[self._columns])
-        if not isinstance(self._anew, Columns):
-            self._anew = quantize.by_column(self._values())
-        return self._anew
-
-    def _by_block(self) -> Blocks:
-        if self._rows is None:
-            whole = self._matrix.blocks()
-            return Blocks(whole.codes[self._columns], whole.scales[self._columns])
-        if not isinstance(self._anew, Blocks):
-            self._anew = quantize.by_block(np.ascontiguousarray(self._values().T), 4)
-        return self._anew
+    @property
+    def _whole(self) -> Matrix:
+        """The matrix with this cut's rows and every column."""
+        return self._matrix if self._rows is None else self._matrix.standing_in(self._rows)
 
 
 class Table:

@@ -1,0 +1,51 @@
+"""What the inputs of a linear that stay take over from those that go. Knows moments and matrices; knows no model.
+
+The weights that stay are refitted so that the linear's output on calibration rows changes least: with the second
+moments G = sum x x^T of its inputs x (and a constant 1 for the bias), the least of tr(D^T G D) over changes D of the
+weights that cancel the rows R is D = -G^-1[:, R] (G^-1[R, R])^-1 W[R] (Hassibi and Stork 1993, Optimal Brain Surgeon,
+for groups). No gradient, no label, no retraining.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+Doubles: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float32]
+
+# By dotted name of a linear whose inputs may go, the inverse (K + 1, K + 1) of its second moments; last comes the bias.
+InverseMoments: TypeAlias = Mapping[str, Doubles]
+
+# Added to the moments' diagonal, in shares of its mean: directions that calibration hardly shows stay as they are.
+_RIDGE = 1e-3
+
+
+def inverted(moments: Doubles) -> Doubles:
+    """The inverse of second moments (K + 1, K + 1), slightly damped."""
+    damped = moments + _RIDGE * np.mean(np.diag(moments)) * np.eye(len(moments))
+    inverse: Doubles = cho_solve(cho_factor(damped, lower=True), np.eye(len(moments)))
+    return inverse
+
+
+def compensated(matrix: Floats, bias: Floats, inverse: Doubles, kept: Sequence[int]) -> tuple[Floats, Floats]:
+    """The rows `kept` of a linear and its bias, refitted to stand in for all rows.
+
+    Args:
+        matrix: (K, N), inputs by outputs.
+        bias: (N,).
+        inverse: (K + 1, K + 1) of InverseMoments.
+        kept: rows that stay, ascending.
+
+    Returns:
+        (len(kept), N) and (N,).
+    """
+    inputs = len(matrix)
+    gone = np.setdiff1d(np.arange(inputs), kept)
+    stays = np.append(np.asarray(kept, dtype=np.intp), inputs)
+    weights = np.concatenate([matrix, bias[None]]).astype(np.float64)  # (K + 1, N)
+    share = cho_solve(cho_factor(inverse[np.ix_(gone, gone)], lower=True), weights[gone])  # (gone, N)
+    refitted = (weights[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
+    return refitted[:-1], refitted[-1]

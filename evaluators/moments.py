@@ -1,0 +1,63 @@
+"""Second moments of what enters the linears that pruning cuts, on calibration rows. Knows hooks; knows no cuts."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy, linear
+from evaluators.compensation import InverseMoments, inverted
+from evaluators.tasks.base import Encoded
+
+
+def inverse_moments(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    first_token: bool,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> InverseMoments:
+    """For every attention output and second FFN matrix, the inverse second moments of its inputs over all tokens.
+
+    Args:
+        model: a classifier; stays as it was.
+        encoded: calibration rows; no labels are needed.
+        first_token: whether the head reads the first token alone: then only that one counts in the last layer.
+        batch_size: rows per forward pass.
+        progress: called with (rows done, rows in all) after each batch.
+    """
+    layers = Anatomy.of(model).layers
+    sums = {name: _Sum() for layer in layers for name in (layer.attention_output, layer.ffn_out)}
+    for name in (layers[-1].attention_output, layers[-1].ffn_out):
+        sums[name].first_token = first_token
+    rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, total in sums.items():
+            hooks.callback(linear(model, name).register_forward_pre_hook(total).remove)
+        for batch, inputs in enumerate(rows.batches(batch_size)):
+            tensors = {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items()}
+            for total in sums.values():
+                total.mask = tensors["attention_mask"].bool()
+            model(**tensors)
+            if progress is not None:
+                progress(min((batch + 1) * batch_size, len(rows)), len(rows))
+    return {name: inverted(total.moments.numpy()) for name, total in sums.items()}
+
+
+class _Sum:
+    """A forward hook that adds up x x^T over the tokens x that count, a constant 1 behind each."""
+
+    def __init__(self) -> None:
+        self.first_token = False
+        self.mask = torch.zeros(0, dtype=torch.bool)
+        self.moments = torch.zeros(())
+
+    def __call__(self, module: Any, arguments: tuple[Tensor, ...]) -> None:
+        entering = arguments[0]  # (B, T, K)
+        counting = entering[:, 0] if self.first_token else entering[self.mask]  # (tokens, K)
+        extended = torch.cat([counting, counting.new_ones(len(counting), 1)], dim=1)
+        self.moments = self.moments + (extended.T @ extended).double().cpu()  # (K + 1, K + 1)
