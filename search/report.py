@@ -249,3 +249,151 @@ def _report_extra() -> Iterator[None]:
             raise
         cure = "pip install 'paretoformer[report]'"
         raise ConfigError(f"A report needs {missing.name}, which is not installed. Cure: {cure}") from None
+
+
+def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
+    """The panels side by side, on a figure of their own."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5.6), facecolor=theme.paper, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, shown in zip(axes, panels, strict=True):
+        _style(ax, shown, theme)
+        if shown.members or shown.baselines or shown.others:
+            _limits(ax, shown, theme)
+            _draw_points(ax, shown, theme)
+        else:
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, f"no figures of {shown.axis} yet", ha="center", color=theme.ink, transform=ax.transAxes)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=len(handles),
+            frameon=False,
+            labelcolor=theme.ink,
+            fontsize=9,
+        )
+    return figure
+
+
+def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
+    ax.set_facecolor(theme.paper)
+    ax.set_xscale("log")
+    ax.set_yscale("symlog", linthresh=2, linscale=1.2)
+    split = "confirm" if shown.verified else "search"
+    ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
+    ax.set_ylabel(f"accuracy lost against fair, points ({split} rows)", color=theme.ink)
+    ax.set_title(
+        f"Accuracy against {shown.axis}: lower left is better",
+        color=theme.ink,
+        loc="left",
+        fontsize=11,
+        fontweight="bold",
+    )
+    ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
+    ax.tick_params(colors=theme.ink, which="both", labelsize=9)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.faint)
+
+
+def _ticks(ax: "Axes", points: Sequence[Point]) -> None:
+    """Plain numbers instead of powers of ten, and limits that leave far-off dominated trials outside."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    costs, ends = [point.cost for point in points], [end for point in points for end in (point.low, point.high)]
+    left, right = min(costs) / 1.35, max(costs) * 1.6
+    ax.set_xlim(left, right)
+    steps = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
+    ax.xaxis.set_major_locator(FixedLocator([step for step in steps if left <= step <= right]))
+    ax.set_ylim(min(-1.0, min(ends) * 1.2), max(2.0, max(ends) * 1.25))
+    bottom, top = ax.get_ylim()
+    drops = [sign * drop for drop in (0.5, 1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1)]
+    ax.yaxis.set_major_locator(FixedLocator([0.0, *(drop for drop in drops if bottom <= drop <= top)]))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(FixedLocator([]))
+
+
+def _limits(ax: "Axes", shown: Panel, theme: Theme) -> None:
+    style: dict[str, Any] = {"color": theme.limit, "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1}
+    if shown.cost_limit is not None:
+        ax.axvline(shown.cost_limit, **style, label="limit")
+    if shown.drop_limit is not None:
+        ax.axhline(shown.drop_limit, **style, label="_" if shown.cost_limit is not None else "limit")
+
+
+def _draw_points(ax: "Axes", shown: Panel, theme: Theme) -> None:
+    others, members, picks = shown.others, shown.members, shown.picks
+    framing = [*members, *shown.baselines] or list(others)
+    _ticks(ax, framing)
+    ax.scatter(
+        *_xy(others), s=12, color=theme.faint, alpha=0.55, linewidths=0, label="other designs (search rows)", zorder=2
+    )
+    if shown.steps:
+        right = max(ax.get_xlim()[1], shown.steps[-1][0])
+        corners = [*shown.steps, (right, shown.steps[-1][1])]
+        ax.step(
+            *zip(*corners, strict=True),
+            where="post",
+            color=theme.members,
+            alpha=0.7,
+            linewidth=1.5,
+            zorder=3,
+            label="front of this panel",
+        )
+    what = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
+    errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
+    ax.errorbar(
+        *_xy(members),
+        yerr=errors,
+        fmt="o",
+        markersize=5,
+        color=theme.members,
+        ecolor=theme.members,
+        elinewidth=0.7,
+        capsize=0,
+        zorder=4,
+        label=what,
+    )
+    for point in shown.baselines:
+        colour = theme.baselines.get(point.name, theme.ink)
+        ax.scatter(
+            [point.cost],
+            [point.drop],
+            s=70,
+            marker=_MARKERS.get(point.name, "X"),
+            color=colour,
+            edgecolors=theme.paper,
+            zorder=5,
+        )
+    ax.scatter(*_xy(picks), s=130, facecolors="none", edgecolors=theme.picks, linewidths=2, zorder=6, label="picks")
+    colours = [theme.picks] * len(picks) + [theme.baselines.get(point.name, theme.ink) for point in shown.baselines]
+    _write_labels(ax, [*picks, *shown.baselines], colours, framing)
+
+
+def _write_labels(ax: "Axes", points: Sequence[Point], colours: Sequence[str], others: Sequence[Point]) -> None:
+    """A name beside each point, where it covers as few names and points as possible."""
+    scale = ax.figure.dpi / 72
+    taken = [
+        (x - 4, y - 4, x + 4, y + 4) for x, y in (ax.transData.transform((point.cost, point.drop)) for point in others)
+    ]
+    left, _, right, _ = ax.bbox.extents
+    for point, colour in zip(points, colours, strict=True):
+        x, y = ax.transData.transform((point.cost, point.drop))
+        width, height = 5.2 * scale * len(point.name), 10 * scale
+
+        def box(
+            place: tuple[int, int], x: float = x, y: float = y, width: float = width, height: float = height
+        ) -> tuple[float, float, float, float]:
+            start = x + place[0] * scale - (width if place[0] < 0 else 0)
+            return start, y + place[1] * scale - height / 2, start + width, y + place[1] * scale + height / 2
+
+        def cost(place: tuple[int, int]) -> float:
+            a = box(place)
+            outside = max(0.0, left - a[0]) + max(0.0, a[2] - right)
+            return outside * 1e3 + sum(_overlap(a, b) for b in taken) + abs(place[1])

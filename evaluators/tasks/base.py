@@ -109,6 +109,8 @@ def encode(
 
 
 def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:
+    if len(rows) == 1:
+        return {name: values[None] for name, values in rows[0].items()}  # (1, T)
     longest = max(len(row["attention_mask"]) for row in rows)
     fill = {"input_ids": pad_id}
     return {

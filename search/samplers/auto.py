@@ -1,4 +1,4 @@
-"""The default sampler: TPE and moves around the front, in turn. Knows the record; knows nothing of models.
+"""The default sampler: moves around the front, and TPE for every fifth design. Knows the record; knows nothing of models.
 
 TPE finds the region; children of front members, slightly changed, fill the front.
 """
@@ -73,7 +73,7 @@ class FrontMoves:
 
 
 class AutoSampler:
-    """Seeds, then two moves around the front for each proposal of TPE; arguments as of OptunaSampler."""
+    """Seeds, then four moves around the front for each proposal of TPE; arguments as of OptunaSampler."""
 
     def __init__(
         self,

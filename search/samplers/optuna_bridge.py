@@ -31,7 +31,7 @@ BATCH = 4
 _DUPLICATES_IN_A_ROW = 30
 _DRAWS = 1000
 # Of so many designs after the seeds, all but one come from the alternative.
-_ALTERNATIVES_TO_ONE = 3
+_ALTERNATIVES_TO_ONE = 5
 # At most this share of the trials goes to seeds.
 _SEED_SHARE = 1 / 3
 
@@ -81,7 +81,7 @@ class OptunaSampler:
         seed: of everything random here.
         batch: asks at a time.
         trials: of the whole run; at most a third of them are seeds, evenly spread. None: all seeds.
-        alternative: proposes two of three designs after the seeds.
+        alternative: proposes four of five designs after the seeds.
     """
 
     def __init__(
