@@ -1,4 +1,4 @@
-"""The default sampler: moves around the front, and TPE for every fifth design. Knows the record; knows nothing of models.
+"""The default sampler: moves around the front, and TPE for every fifth design. Knows the record, and no model.
 
 TPE finds the region; children of front members, slightly changed, fill the front.
 """
