@@ -47,6 +47,5 @@ def compensated(matrix: Floats, bias: Floats, inverse: Doubles, kept: Sequence[i
     stays = np.append(np.asarray(kept, dtype=np.intp), inputs)
     weights = np.concatenate([matrix, bias[None]]).astype(np.float64)  # (K + 1, N)
     share = cho_solve(cho_factor(inverse[np.ix_(gone, gone)], lower=True), weights[gone])  # (gone, N)
-    shift = inverse[np.ix_(stays, gone)].astype(np.float32) @ share.astype(np.float32)
-    refitted = weights[stays].astype(np.float32) - shift
+    refitted = (weights[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
     return refitted[:-1], refitted[-1]

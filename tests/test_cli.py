@@ -117,9 +117,9 @@ def test_data_that_cannot_be_used_is_refused(
     assert "label" in error(edited(rows, "column.csv", lambda lines: ["text,lable", *lines[1:]]))
     assert "50" in error(edited(rows, "few.csv", lambda lines: lines[:40]))
     one = edited(rows, "one.csv", lambda lines: [line.replace(",bad", ",good") for line in lines])
-    assert "one class" in error(one)
+    assert "every row has the label" in error(one)
     nan = edited(rows, "nan.csv", lambda lines: [*lines[:9], "a film,NaN", *lines[9:]])
-    assert "10" in error(nan)
+    assert "row 9 has no label" in error(nan)
 
 
 def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_an_interrupt_between_evaluation_and_record_loses_nothing(
 
 
 DRIVER = """
+import signal
 import sys
 from functools import partial
 from itertools import pairwise
@@ -218,6 +219,7 @@ from search.runners.inline import InlineRunner
 from search.samplers.auto import AutoSampler
 from spaces.objectives import KL, LATENCY, SIZE
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 folder, space = Path(sys.argv[1]), synthetic_space(4)
 record = Record.create(folder, objectives=(KL, LATENCY, SIZE), bounds=[])
 sampler = AutoSampler(record, space, seeds=space.seeds(), seed=0, trials=400)
