@@ -243,8 +243,8 @@ def _show_outcome(folder: Path, code: int) -> None:
     from search import present
 
     typer.echo(present.outcome(folder))
-    if code:
-        raise typer.Exit(code)
+    if code:  # nothing meets the limits: asking for a pick says which limit is missed by how much
+        present.select(folder, present.Asked({}, None, None, keep=True), None, "table")
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
