@@ -41,7 +41,7 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "huggingface_hub": (("evaluators/models.py", "evaluators/tasks/"), ()),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the name differs from the library's
-UNDECLARED_BY_OTHERS = {"onnx-ir"}  # onnxruntime's 4-bit quantizer imports it
+UNDECLARED_BY_OTHERS = {"onnx-ir", "greenlet"}  # onnxruntime's 4-bit quantizer and Optuna's GP import them
 # Where search builds concrete evaluators, inside the functions that need them.
 BUILDERS = ("search/cli.py", "search/run.py")
 

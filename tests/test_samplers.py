@@ -129,7 +129,6 @@ def test_tpe_is_asked_with_constraints_and_running_trials(tmp_path: Path) -> Non
     assert len(violations) == 24
 
 
-@pytest.mark.skipif(importlib.util.find_spec("greenlet") is None, reason="Optuna's GP needs greenlet")
 def test_gp_proposes(tmp_path: Path) -> None:
     assert len(searched(tmp_path, gp, 12).trials()) == 12
 

