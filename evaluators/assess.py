@@ -13,7 +13,7 @@ from evaluators import artifact
 from evaluators.base import Accuracy, Baseline, Timing, Watch
 from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
 from evaluators.metrics.fidelity import agreement
-from evaluators.metrics.latency import Contender, Latency, TimingRow, measure, sample_inputs
+from evaluators.metrics.latency import Contender, Latency, TimingRow, measure, sample_inputs, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
 from evaluators.prepare import Prepared, design_json
@@ -100,7 +100,7 @@ class TransformerAssessor:
         search = self._prepared.workload.splits["search"]
         measured = measure(
             contenders,
-            [search.inputs[row] for row in self._prepared.timing_rows],
+            timed_inputs(search, self._prepared.timing_rows, self._work.target),
             texts=[self._prepared.texts.search.texts[row] for row in self._prepared.timing_rows],
             target=self._work.target,
             rounds=self._rounds,
@@ -197,7 +197,7 @@ def bench(folders: Sequence[Path], task: Task, target: Target, seed: int, watch:
     rows = sample_inputs(encoded, seed=seed)
     measured = measure(
         [contender(name, folder) for name, folder in zip(names, folders, strict=True)],
-        [encoded.inputs[row] for row in rows],
+        timed_inputs(encoded, rows, target),
         texts=[texts.search.texts[row] for row in rows],
         target=target,
         seed=seed,

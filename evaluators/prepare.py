@@ -17,7 +17,7 @@ from evaluators.importance import fisher_importance, load_importance, save_impor
 from evaluators.latency_model import LatencyModel, calibrate
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import fit_temperature
-from evaluators.metrics.latency import sample_inputs
+from evaluators.metrics.latency import sample_inputs, timed_inputs
 from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
 from evaluators.moments import inverse_moments
 from evaluators.runtimes.base import Runtime, Template
@@ -114,7 +114,9 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     reference = _reference(work, fair, splits, watch)
     labels = np.asarray(splits["calibration"].labels)
     timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
-    latency = _latency_model(work, template, [splits["search"].inputs[row] for row in timing_rows], fair, folder, watch)
+    latency = _latency_model(
+        work, template, timed_inputs(splits["search"], timing_rows, work.target), fair, folder, watch
+    )
     metric = Metric.named(work.task.metric)
     workload = Workload(
         runtime=work.runtime,

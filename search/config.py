@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -68,7 +68,7 @@ class TargetConfig(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1)
     batch_size: int = Field(1, ge=1)
-    lengths: Literal["real"] | int = "real"
+    lengths: Literal["real"] | Annotated[int, Field(ge=2)] = "real"
     label: str = "here"
 
 

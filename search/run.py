@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,7 +303,7 @@ def _target(config: RunConfig) -> Any:
     from evaluators.metrics.host import this_target
 
     asked, runtime = config.target, _runtime(config)
-    return this_target(
+    here = this_target(
         runtime.name,
         runtime.version,
         threads=asked.threads,
@@ -310,6 +311,7 @@ def _target(config: RunConfig) -> Any:
         lengths=asked.lengths,
         device=asked.device,
     )
+    return replace(here, label=asked.label)
 
 
 def _space(config: RunConfig, prepared: "Prepared") -> Space:

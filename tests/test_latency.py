@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from evaluators.metrics.latency import Contender, Latency, measure, sample_inputs
+from evaluators.metrics.latency import Contender, Latency, measure, sample_inputs, timed_inputs
 from evaluators.tasks.base import Encoded, Rows
 from evaluators.tasks.linear import LinearBaseline
 from spaces.errors import ParetoformerError
@@ -165,3 +165,12 @@ def test_plans_that_cannot_be_carried_out_are_refused(
 def test_texts_are_needed_where_texts_are_timed() -> None:
     with pytest.raises(ValueError, match="called on texts"):
         measure([Contender("linear", "linear", Path("x"))], rows(3).inputs, target=TARGET, seed=0)
+
+
+def test_inputs_have_the_targets_length() -> None:
+    short, long = ({"input_ids": np.arange(n), "attention_mask": np.ones(n, dtype=np.int64)} for n in (3, 9))
+    encoded = Encoded((short, long), (0, 0))
+    assert timed_inputs(encoded, (1, 0), Target()) == [long, short]
+    fixed = timed_inputs(encoded, (0, 1), Target(lengths=5))
+    assert [row["input_ids"].tolist() for row in fixed] == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]]
+    assert all(row["attention_mask"].tolist() == [1] * 5 for row in fixed)

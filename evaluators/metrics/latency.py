@@ -203,6 +203,14 @@ def measure(
     return _gathered([contender.name for contender in contenders], target, protocol, results)
 
 
+def timed_inputs(encoded: Encoded, rows: Sequence[int], target: Target) -> list[Inputs]:
+    """The inputs at `rows` as they are, or of the target's fixed length: tokens cut, or repeated from the start."""
+    inputs = [encoded.inputs[row] for row in rows]
+    if target.lengths == "real":
+        return inputs
+    return [{name: np.resize(values, target.lengths) for name, values in row.items()} for row in inputs]
+
+
 def sample_inputs(encoded: Encoded, n: int = 100, *, seed: int) -> tuple[int, ...]:
     """Indices of `n` rows whose lengths are distributed like all rows': one row from each of `n` quantiles of length.
 
