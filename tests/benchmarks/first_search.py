@@ -30,9 +30,9 @@ from search.so_far import CONFIG
 
 SAMPLERS = ("auto", "nsga2", "tpe", "random")
 SEEDS = (0, 1, 2)
-TRIALS = 60
+TRIALS = 150
 LIMIT = "1pt"
-VERIFIED = 8
+VERIFIED = 24
 RUNS = ROOT / "results" / "first_search"
 _MADE: dict[str, Any] = {}
 # Bounds of the "done when", lines 2 to 4.
