@@ -60,10 +60,24 @@ class Anatomy:
         Raises:
             ModelError: its layers are not six linears each, all layers of equal size.
         """
-        layer_class, attention_class = _recorded_class(model, "hidden_states"), _recorded_class(model, "attentions")
-        names = [name for name, module in model.named_modules() if type(module) is layer_class]
-        layers = tuple(_layer_parts(model, name, attention_class) for name in names)
-        return cls(_shape(model, layers), layers, _tables(model), _head(model, layers))
+        attention_class = _recorded_class(model, "attentions")
+        layers = tuple(_layer_parts(model, name, attention_class) for name in layer_names(model))
+        return cls(_shape(model, layers), layers, tables(model), _head(model, layers))
+
+
+def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Dotted names of the layers, first to last; of a pruned model, those that stay."""
+    return _recorded_modules(model, "hidden_states")
+
+
+def attention_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Dotted names of the modules that compute self-attention, first to last; of a pruned model, those that stay."""
+    return _recorded_modules(model, "attentions")
+
+
+def _recorded_modules(model: PreTrainedModel, output: str) -> tuple[str, ...]:
+    recorded = _recorded_class(model, output)
+    return tuple(name for name, module in model.named_modules() if type(module) is recorded)
 
 
 def _recorded_class(model: PreTrainedModel, output: str) -> type[nn.Module]:
@@ -125,7 +139,8 @@ def linear(model: nn.Module, name: str) -> nn.Linear:
     return module
 
 
-def _tables(model: PreTrainedModel) -> tuple[str, ...]:
+def tables(model: PreTrainedModel) -> tuple[str, ...]:
+    """Dotted names of the nn.Embedding tables of words and positions."""
     return tuple(
         name
         for name, module in model.named_modules()

@@ -7,7 +7,8 @@ import torch
 from evaluators.models import weights_sha256
 from evaluators.tasks.base import Encoded
 from evaluators.training import finetune as module
-from evaluators.training.finetune import FinetuneSettings, Progress, bf16_is_faster, finetune, length_batches
+from evaluators.training.finetune import FinetuneSettings, finetune
+from evaluators.training.schedule import Progress, bf16_is_faster, length_batches
 from tests.tiny_models import VOCAB, tiny
 
 SETTINGS = FinetuneSettings(epochs=4, learning_rate=3e-3, batch_size=16)

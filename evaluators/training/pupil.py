@@ -1,0 +1,125 @@
+"""A student in training: what a batch costs it, how it does on other rows. Knows one model; knows no schedule."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import layer_names
+from evaluators.metrics.fidelity import agreement, mean_kl
+from evaluators.tasks.base import Encoded
+from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
+from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
+from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
+from spaces.errors import ConfigError, ModelError
+
+_EXAM_BATCH = 64
+
+
+class Pupil:
+    """A model beside its teacher.
+
+    Where widths differ, a learnt projection stands between the two; where the head reads the first token alone, nothing
+    else of the last layer is compared.
+
+    Args:
+        model: trained in place by whoever steps down the loss.
+        teacher: has answered `rows`.
+        rows: of training and held-out rows.
+        layer_map: from the model's layers to the teacher's.
+        weights: of the loss.
+        device: where both are.
+
+    Raises:
+        ModelError: the map names a layer that the student has not, or whose states the teacher does not know.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: Teacher,
+        rows: Encoded,
+        layer_map: LayerMap,
+        weights: LossWeights,
+        device: str,
+    ) -> None:
+        self._model, self._teacher, self._rows = model, teacher, rows
+        self._map, self._weights, self._device = layer_map, weights, device
+        self._half = bf16_is_faster(device)
+        self._hidden = tuple(layer_map) if weights.hidden else ()
+        self._attention = tuple(layer for layer in layer_map if layer != EMBEDDINGS) if weights.attention else ()
+        self._check(len(layer_names(model)))
+        if self._attention:
+            model.set_attn_implementation("eager")
+        widths = model.config.hidden_size, teacher.width
+        differ = self._hidden if widths[0] != widths[1] else ()
+        self._projections = {layer: nn.Linear(*widths).to(device) for layer in differ}
+        self._short = self._last_layer_if_first_token_decides()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What training changes: the model's own and the projections'."""
+        yield from self._model.parameters()
+        for projection in self._projections.values():
+            yield from projection.parameters()
+
+    def loss(self, batch: Sequence[int]) -> Tensor:
+        """The mean loss of the rows with these indices."""
+        rows = self._rows.take(batch)
+        inputs = as_batch(rows, self._device)
+        with in_bf16(self._device, self._half), observed(self._model, self._hidden, self._attention) as answers:
+            found = answers(inputs)
+        own = replace(found, logits=found.logits.float(), hidden={i: self._fit(i, s) for i, s in found.hidden.items()})
+        theirs = self._teacher.answers(
+            batch, inputs, [self._map[i] for i in self._hidden], [self._map[i] for i in found.attention]
+        )
+        labels = torch.tensor(rows.labels, device=self._device)
+        return distillation_loss(own, theirs, self._map, labels, inputs["attention_mask"], self._weights)
+
+    def exam(self, rows: Sequence[int]) -> tuple[float, float]:
+        """On the rows with these indices, in fp32: mean KL divergence from the teacher, and share of equal answers.
+
+        Raises:
+            ConfigError: training diverged.
+        """
+        order = sorted(rows, key=self._rows.lengths.__getitem__)
+        parts = [order[start : start + _EXAM_BATCH] for start in range(0, len(order), _EXAM_BATCH)]
+        with torch.no_grad():
+            logits = torch.cat([self._answers(part).logits for part in parts]).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise ConfigError("Training diverged: the student's logits are no longer finite. Lower learning_rate.")
+        original = self._teacher.logits[order].cpu().numpy()
+        return mean_kl(original, logits), agreement(original, logits)
+
+    def _answers(self, batch: Sequence[int], hidden: Sequence[int] = ()) -> Answers:
+        with observed(self._model, hidden) as answers:
+            return answers(as_batch(self._rows.take(batch), self._device))
+
+    def _fit(self, layer: int, state: Tensor) -> Tensor:
+        if layer == self._short:
+            state = state[:, :1]
+        return self._projections[layer](state.float()) if layer in self._projections else state
+
+    def _last_layer_if_first_token_decides(self) -> int | None:
+        """Asks for the gradient of an answer by the last layer's output, whose other tokens then have none."""
+        last = len(layer_names(self._model)) - 1
+        if last not in self._hidden:
+            return None
+        longest = max(range(len(self._rows)), key=self._rows.lengths.__getitem__)
+        found = self._answers([longest], [last])
+        (gradient,) = torch.autograd.grad(found.logits[:, 0].sum(), found.hidden[last])  # (1, T, width)
+        return None if gradient[:, 1:].any() else last
+
+    def _check(self, layers: int) -> None:
+        known = {"hidden_layers": self._teacher.hidden_layers, "attention_layers": self._teacher.attention_layers}
+        for wanted, (name, answered) in zip((self._hidden, self._attention), known.items(), strict=True):
+            for layer in wanted:
+                if not EMBEDDINGS <= layer < layers:
+                    raise ModelError(f"The layer map names layer {layer} of a student of {layers}. Map those it has.")
+                if self._map[layer] not in answered:
+                    raise ModelError(
+                        f"The student shall follow layer {self._map[layer]}, the teacher knows {list(answered)}. "
+                        f"Give Teacher.of that one among its {name}."
+                    )
