@@ -1,4 +1,4 @@
-"""The axes of pruning and of widths against their definitions, on random rankings."""
+"""The axes of pruning, widths and vocabulary against their definitions, on random rankings."""
 
 import random
 from collections.abc import Mapping
@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from spaces.axes.pruning import Importance, LayerUnits, Pruning, PruningAxis, UnitCosts, UnitPruningAxis
 from spaces.axes.quantization import LayerBits, Quantization, QuantizationAxis, forget_absent_parts
+from spaces.axes.vocabulary import Vocabulary, VocabularyAxis
+from spaces.design import Member
+from spaces.errors import DesignError
 from spaces.knobs import Scalar
 from spaces.shape import ModelShape
 from tests.contracts.axis import AxisContract
@@ -260,6 +263,48 @@ class TestQuantizationAxis:
         assert axis.decode(axis.extremes()["smallest"]) == Quantization((LayerBits(4, 4),) * 3, embeddings=8, head=4)
 
 
+class TestVocabularyAxis:
+    def test_a_size_is_the_whole_where_it_is_the_model_s_or_absent(self) -> None:
+        axis = VocabularyAxis(SHAPE, sizes=(40, 60))
+        assert axis.decode({}) == axis.decode(axis.neutral()) == Vocabulary.whole()
+        assert [axis.decode(knobs) for knobs in axis.ladder()] == [Vocabulary.whole(), Vocabulary(40)]
+        assert axis.decode(axis.extremes()["smallest"]) == Vocabulary(40)
+
+    def test_sizes_that_the_model_does_not_have_are_left_out(self) -> None:
+        axis = VocabularyAxis(SHAPE, sizes=(SHAPE.vocab, 60, 2 * SHAPE.vocab))
+        assert [value for value in range(250) if axis.knobs["vocabulary.size"].contains(value)] == [60, SHAPE.vocab]
+        assert VocabularyAxis(SHAPE, sizes=()).ladder() == [{"vocabulary.size": SHAPE.vocab}]
+
+
+class TestVocabulary:
+    RANKING = (3, 0, 4, 1, 2)
+
+    def test_the_first_of_the_ranking_stay_in_the_order_of_their_ids(self) -> None:
+        assert Vocabulary(3).kept(self.RANKING) == (0, 3, 4)
+        assert Vocabulary.whole().kept(self.RANKING) is None
+
+    def test_there_must_be_a_ranking_of_so_many(self) -> None:
+        for size, ranking in ((6, self.RANKING), (1, ()), (0, self.RANKING)):
+            with pytest.raises(DesignError, match=f"keeps {size} tokens, the template's ranking has {len(ranking)}"):
+                Vocabulary(size).kept(ranking)
+
+    def test_ids_that_a_model_relies_on_do_not_change(self) -> None:
+        assert Vocabulary(3).kept(self.RANKING, fixed=(0,)) == (0, 3, 4)
+        for token in (1, 3):
+            with pytest.raises(DesignError, match=f"relies on token {token}"):
+                Vocabulary(3).kept(self.RANKING, fixed=(token,))
+
+    def test_it_lies_beside_the_widths_of_the_tables(self) -> None:
+        member = Member((Quantization.uniform(SHAPE, 4), Vocabulary(60)))
+        assert member.decoded["embeddings"] == {"bits": 4, "vocabulary": 60}
+        assert Quantization.from_decoded(member.decoded) == Quantization.uniform(SHAPE, 4)
+        assert Vocabulary.from_decoded(member.decoded) == Vocabulary(60)
+
+    def test_records_from_before_have_the_whole(self) -> None:
+        assert Vocabulary.from_decoded(Quantization.uniform(SHAPE).to_decoded()) == Vocabulary.whole()
+        assert Vocabulary.from_decoded(Pruning.identity(SHAPE).to_decoded()) == Vocabulary.whole()
+
+
 class TestForgetAbsentParts:
     PRUNING = Pruning((LayerUnits((0,), ()), None, LayerUnits((), (3,))))
 
@@ -304,3 +349,9 @@ class TestQuantizationAxisContract(AxisContract):
     @pytest.fixture
     def axis(self) -> QuantizationAxis:
         return QuantizationAxis(SHAPE, bits=(32, 8, 4))
+
+
+class TestVocabularyAxisContract(AxisContract):
+    @pytest.fixture
+    def axis(self) -> VocabularyAxis:
+        return VocabularyAxis(SHAPE, sizes=(40, 60))

@@ -1,6 +1,6 @@
 """The contract of a runtime: where a model really runs. Knows no framework."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ class Template(Protocol):
     Attributes:
         shape: the model's sizes.
         reads_first_token: whether the head is known to see the first token alone.
+        inverse_moments: of the linears in whose members what stays stands in for what goes (compensation.py).
+        ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
     """
 
     @property
@@ -32,8 +34,18 @@ class Template(Protocol):
     @property
     def reads_first_token(self) -> bool: ...
 
+    @property
+    def inverse_moments(self) -> InverseMoments: ...
+
+    @property
+    def ranking(self) -> tuple[int, ...]: ...
+
     def compensating(self, inverse_moments: InverseMoments) -> "Template":
-        """The same template, in whose members what stays stands in for what goes (compensation.py)."""
+        """The same template with such moments."""
+        ...
+
+    def with_vocabulary(self, ranking: Sequence[int]) -> "Template":
+        """The same template with such a ranking."""
         ...
 
     def untouched(self) -> bytes:

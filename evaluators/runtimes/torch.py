@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, linear
-from evaluators.compensation import InverseMoments, compensated
+from evaluators.anatomy import Anatomy
+from evaluators.compensation import InverseMoments
 from evaluators.transforms.base import apply
+from evaluators.transforms.standing_in import standing_in
+from evaluators.vocabulary import pruned_config
 from spaces.axes.pruning import Pruning
+from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
 from spaces.errors import ModelError
 from spaces.shape import ModelShape
@@ -67,15 +70,21 @@ class TorchTemplate:
     Args:
         model: in evaluation mode.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
+        ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
     """
 
     model: PreTrainedModel
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
+    ranking: tuple[int, ...] = field(default=(), repr=False)
     reads_first_token: bool = False
 
     def compensating(self, inverse_moments: InverseMoments) -> "TorchTemplate":
         """The same template, in whose members what stays stands in for what goes."""
         return replace(self, inverse_moments=inverse_moments)
+
+    def with_vocabulary(self, ranking: Sequence[int]) -> "TorchTemplate":
+        """The same template, whose members may keep only the first tokens of `ranking`."""
+        return replace(self, ranking=tuple(ranking))
 
     @property
     def shape(self) -> ModelShape:
@@ -90,46 +99,42 @@ class TorchTemplate:
         """The built model as the bytes of a safetensors file.
 
         Raises:
+            DesignError: the member keeps tokens that nobody ranked.
             ModelError: the member asks for widths other than 32 bits.
         """
-        built = apply(member, self._compensated(member))
+        built = apply(_but_vocabulary(member), self._standing_in(member))
         tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(built).items()}
+        if (tokens := self._tokens(member)) is not None:
+            words = _word_table(built)
+            tensors[words] = tensors[words][list(tokens)]
         return safetensors.torch.save(tensors, self._metadata(member))
 
-    def _compensated(self, member: Member) -> PreTrainedModel:
-        """The model, inputs of its linears that will stay standing in for those that will go."""
+    def _standing_in(self, member: Member) -> PreTrainedModel:
         pruning = next((config for config in member.configs if isinstance(config, Pruning)), None)
-        if pruning is None or not self.inverse_moments:
-            return self.model
-        model = copy.deepcopy(self.model)
-        for parts, units in zip(Anatomy.of(model).layers, pruning.layers, strict=True):
-            if units is None:
-                continue
-            size = self.shape.head_size
-            dimensions = [head * size + offset for head in units.heads for offset in range(size)]
-            for name, kept in ((parts.attention_output, dimensions), (parts.ffn_out, list(units.neurons))):
-                self._stand_in(linear(model, name), name, kept)
-        return model
-
-    def _stand_in(self, module: nn.Linear, name: str, kept: list[int]) -> None:
-        """Refit the columns `kept` of a linear's weight (N, K); nothing to do where all or none stay."""
-        if not 0 < len(kept) < module.in_features or name not in self.inverse_moments:
-            return
-        weight, bias = module.weight.detach(), module.bias.detach()
-        matrix, constant = compensated(weight.T.numpy(), bias.numpy(), self.inverse_moments[name], kept)
-        with torch.no_grad():
-            module.weight[:, kept] = torch.from_numpy(matrix.T)
-            module.bias.copy_(torch.from_numpy(constant))
+        return self.model if pruning is None else standing_in(pruning, self.model, self.inverse_moments)
 
     def size(self, member: Member) -> int:
         """Bytes of that file, from shapes alone."""
-        tensors = _tensors(apply(member, _skeleton(type(self.model), self.model.config.to_diff_dict())))
+        tensors = _tensors(apply(_but_vocabulary(member), _skeleton(type(self.model), self._config(member))))
         return _header_bytes(tensors, self._metadata(member)) + sum(tensor.nbytes for tensor in tensors.values())
+
+    def _tokens(self, member: Member) -> tuple[int, ...] | None:
+        """Rows of the word table that stay; None: all."""
+        vocabulary = next((config for config in member.configs if isinstance(config, Vocabulary)), Vocabulary.whole())
+        padding = getattr(self.model.config, "pad_token_id", None)  # models of images have none
+        return vocabulary.kept(self.ranking, () if padding is None else (padding,))
+
+    def _config(self, member: Member) -> dict[str, Any]:
+        """The original's configuration with the member's vocabulary; the design says the rest."""
+        tokens = self._tokens(member)
+        config = self.model.config if tokens is None else pruned_config(self.model.config, tokens)
+        content: dict[str, Any] = config.to_diff_dict()
+        return content
 
     def _metadata(self, member: Member) -> dict[str, str]:
         origin = {
             "architecture": type(self.model).__name__,
-            "config": self.model.config.to_diff_dict(),
+            "config": self._config(member),
             "design": {config.family: config.to_decoded() for config in member.configs},
         }
         return {METADATA: json.dumps(origin, sort_keys=True)}
@@ -191,6 +196,19 @@ def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object])
 def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
     """The families of `design` that change a model's structure."""
     return Member((Pruning.from_decoded(design[Pruning.family]),) if Pruning.family in design else ())
+
+
+def _but_vocabulary(member: Member) -> Member:
+    """The families that cut a model in memory; the vocabulary is cut where the file is written."""
+    return Member(tuple(config for config in member.configs if not isinstance(config, Vocabulary)), member.weights)
+
+
+def _word_table(model: PreTrainedModel) -> str:
+    """Name of the parameter that holds a row per token."""
+    words = model.get_input_embeddings()
+    if not isinstance(words, nn.Embedding):
+        raise ModelError(f"{type(model).__name__} has no table of words. Keep the whole vocabulary, or use another model.")
+    return next(name for name, parameter in model.named_parameters() if parameter is words.weight)
 
 
 def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -14,10 +14,12 @@ import onnx
 from onnx import helper
 
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
+from spaces.errors import ModelError
 from spaces.shape import ModelShape
 
 OPSET = 21  # has Gelu as one operator
 DOMAIN = "paretoformer"
+IDS = "input_ids"  # the input by which the word table is read
 MATRIX = ".matrix"  # behind a module's name: the name of its weight
 QUERY_KEY_VALUE = "query_key_value"
 ATTENTION_OUTPUT = "attention_output"
@@ -81,6 +83,24 @@ def place(node: onnx.NodeProto) -> tuple[int, str]:
     """Layer and part of one of the template's own operators."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     return int(attributes["layer"].i), str(attributes["part"].s.decode())
+
+
+def fixed_ids(original: Original) -> tuple[int, ...]:
+    """Token ids that the graph itself knows: RoBERTa counts positions of tokens other than the padding.
+
+    Raises:
+        ModelError: tokens cannot get other ids, because they are not just looked up in one table.
+    """
+    readers = [node for node in original.nodes if IDS in node.input and node.op_type != "Shape"]
+    tables = [node for node in readers if node.domain == DOMAIN and node.op_type == "Table"]
+    constants = [name for node in readers if node.op_type == "Equal" for name in node.input if name in original.others]
+    if len(tables) != 1 or len(tables) + len(constants) != len(readers):
+        found = sorted(node.op_type for node in readers)
+        raise ModelError(
+            f"Token ids are read by {found}, expected one table of words and comparisons with constants. "
+            "Keep the whole vocabulary, or use a text model such as BERT or RoBERTa."
+        )
+    return tuple(int(original.others[name].values().item()) for name in constants)
 
 
 def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:

@@ -19,6 +19,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     FFN_IN,
     FFN_OUT,
     HEAD,
+    IDS,
     MATRIX,
     QUERY_KEY_VALUE,
     Lowered,
@@ -45,17 +46,27 @@ class Lowering:
         original: the opened template; stays as it was.
         pruning: what stays.
         widths: bits of every part.
+        tokens: rows of the word table that stay; a token's new id is its place among them.
         shorten: whether tokens that the head does not see are left out where nothing reads them.
 
     Raises:
         DesignError: the member was decoded for another model, or leaves a width open.
     """
 
-    def __init__(self, original: Original, pruning: Pruning, widths: Quantization, *, shorten: bool = True) -> None:
+    def __init__(
+        self,
+        original: Original,
+        pruning: Pruning,
+        widths: Quantization,
+        tokens: Indices = None,
+        *,
+        shorten: bool = True,
+    ) -> None:
         _check(original.shape, pruning, widths)
         self._original = original
         self._units = pruning.layers
         self._widths = widths
+        self._tokens = tokens
         self._lowered = Lowered()
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
         self._short = attending[-1] if shorten and original.reads_first_token and attending else None
@@ -147,10 +158,11 @@ class Lowering:
     def _table(self, node: onnx.NodeProto) -> None:
         name, ids = node.input
         table, bits, add = self._original.tables[name], self._widths.embeddings, self._lowered.tensor
+        rows = self._tokens if ids == IDS else None
         if bits == 32:
-            self._lowered.node("Gather", [add(name, table.full()), ids], node.output)
+            self._lowered.node("Gather", [add(name, table.full(rows)), ids], node.output)
             return
-        codes, scales, block = table.rounded(bits)
+        codes, scales, block = table.rounded(bits, rows)
         inputs = [add(f"{name}.int{bits}", codes), ids, add(f"{name}.scales", scales)]
         attributes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
         self._lowered.node("GatherBlockQuantized", inputs, node.output, CONTRIB, **attributes)

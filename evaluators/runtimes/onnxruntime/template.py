@@ -1,5 +1,6 @@
 """The original as a graph ready to be cut. Knows how to open, lower and write it; knows nothing of torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -9,12 +10,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from evaluators.compensation import InverseMoments
-from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original
+from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
+from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
 from spaces.shape import ModelShape
 
@@ -30,12 +32,14 @@ class OnnxTemplate:
         layers: where its layers begin and end.
         shape: the model's sizes.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
+        ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
     """
 
     graph: bytes
     layers: tuple[LayerEnds, ...]
     shape: ModelShape
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
+    ranking: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def reads_first_token(self) -> bool:
@@ -46,11 +50,16 @@ class OnnxTemplate:
         """The same template, in whose members what stays stands in for what goes."""
         return replace(self, inverse_moments=inverse_moments)
 
+    def with_vocabulary(self, ranking: Sequence[int]) -> "OnnxTemplate":
+        """The same template, whose members may keep only the first tokens of `ranking`."""
+        return replace(self, ranking=tuple(ranking))
+
     def assemble(self, member: Member) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
 
         Raises:
-            DesignError: the member was decoded for another model.
+            DesignError: the member was decoded for another model, or keeps tokens that nobody ranked.
+            ModelError: the member drops tokens of a model whose words cannot be renumbered.
         """
         return self._written(self._lowering(member).run())
 
@@ -71,8 +80,11 @@ class OnnxTemplate:
         pruning = configs.get(Pruning, Pruning.identity(self.shape))
         widths = configs.get(Quantization, Quantization.uniform(self.shape))
         assert isinstance(pruning, Pruning)
+        vocabulary = configs.get(Vocabulary, Vocabulary.whole())
         assert isinstance(widths, Quantization)
-        return Lowering(self._original, pruning, widths)
+        assert isinstance(vocabulary, Vocabulary)
+        fixed = fixed_ids(self._original) if vocabulary.size is not None else ()
+        return Lowering(self._original, pruning, widths, vocabulary.kept(self.ranking, fixed))
 
     def _written(self, lowered: Lowered) -> bytes:
         return onnx_file(self._model(lowered), lowered.tensors)

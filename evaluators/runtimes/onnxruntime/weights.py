@@ -122,25 +122,35 @@ class Cut:
 
 
 class Table:
-    """An embedding table (V, D) of the original in every width."""
+    """An embedding table (V, D) of the original, or some of its rows, in every width.
+
+    Selections come from one rounding of the whole, which is exact because no scale spans two rows.
+    """
 
     def __init__(self, rows: Floats) -> None:
         self._rows = rows
         self._rounded: dict[int, Blocks] = {}
 
-    def full(self) -> Tensor:
-        return Tensor(np.float32, self._rows.shape, lambda: self._rows)
+    def full(self, rows: Indices = None) -> Tensor:
+        """(V, D) in fp32."""
+        count, kept = self._selection(rows)
+        return Tensor(np.float32, (count, self._rows.shape[1]), lambda: self._rows[kept])
 
-    def rounded(self, bits: int) -> tuple[Tensor, Tensor, int]:
+    def rounded(self, bits: int, rows: Indices = None) -> tuple[Tensor, Tensor, int]:
         """Codes (V, D * bits / 8) uint8, scales (V, blocks), and the block size; D is even."""
-        count, width = self._rows.shape
+        count, kept = self._selection(rows)
+        width = self._rows.shape[1]
         block = quantize.block_size(width)
         stored = width * bits // 8
         return (
-            Tensor(np.uint8, (count, stored), lambda: self._blocks(bits).codes.reshape(count, -1)[:, :stored]),
-            Tensor(np.float32, (count, -(-width // block)), lambda: self._blocks(bits).scales),
+            Tensor(np.uint8, (count, stored), lambda: self._blocks(bits).codes[kept].reshape(count, -1)[:, :stored]),
+            Tensor(np.float32, (count, -(-width // block)), lambda: self._blocks(bits).scales[kept]),
             block,
         )
+
+    def _selection(self, rows: Indices) -> tuple[int, slice | NDArray[np.intp]]:
+        """How many rows stay, and which."""
+        return (len(self._rows), slice(None)) if rows is None else (len(rows), np.asarray(rows, dtype=np.intp))
 
     def _blocks(self, bits: int) -> Blocks:
         if bits not in self._rounded:
