@@ -1,5 +1,6 @@
 """Latency's figures against their definitions, its intervals against simulation, and real fresh processes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_batches_are_as_large_as_the_targets(tmp_path: Path) -> None:
         [contender], rows(*range(1, 8)).inputs, target=Target(batch_size=3), rounds=1, processes=1, seed=0
     )
     assert measured["only"].array.shape == (1, 1, 3)
+
+
+def test_a_contender_may_have_inputs_of_its_own(tmp_path: Path) -> None:
+    shared = summing_model(tmp_path, "shared", 100)
+    own = replace(shared, name="own", inputs=rows(3000, 3000).inputs)
+    measured = measure([shared, own], rows(3, 3).inputs, target=TARGET, rounds=2, processes=1, seed=0)
+    assert measured["own"].mean_ms > 3 * measured["shared"].mean_ms
+    with pytest.raises(ValueError, match="own has 2 inputs of its own, the others 3"):
+        measure([shared, own], rows(3, 3, 3).inputs, target=TARGET, seed=0)
 
 
 def test_a_contender_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

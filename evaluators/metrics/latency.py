@@ -19,7 +19,8 @@ from evaluators.metrics.rounds import Protocol
 from evaluators.tasks.base import Encoded, Inputs
 from spaces.target import Target
 
-Kind: TypeAlias = Literal["onnxruntime", "torch", "pipeline", "linear"]
+Kind: TypeAlias = Literal["onnxruntime", "torch", "pipeline", "linear", "cascade"]
+CALLED_ON_TEXTS: tuple[Kind, ...] = ("linear", "cascade")
 Samples: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 Progress: TypeAlias = Callable[[int, int], None]  # steps done, steps in all
 
@@ -31,13 +32,16 @@ class Contender:
     Args:
         name: names it in the measurement.
         kind: `onnxruntime` and `torch`: an artefact in that runtime; `pipeline`: a fine-tuned `transformers` checkpoint
-            called as it comes, in eager fp32 on tokenised inputs; `linear`: the TF-IDF baseline, called on texts.
-        path: the artefact's file, or the folder of a checkpoint or baseline.
+            called as it comes, in eager fp32 on tokenised inputs; `linear`: the TF-IDF baseline, called on texts;
+            `cascade`: called on texts and on what each stage's tokenizer made of them beforehand.
+        path: the artefact's file, or the folder of a checkpoint, baseline or cascade.
+        inputs: the rows as its own tokenizer writes them; None: it shares the others'.
     """
 
     name: str
     kind: Kind
     path: Path
+    inputs: tuple[Inputs, ...] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def measure(
     Args:
         contenders: with distinct names.
         inputs: tokenised rows, per input (length,); `target.batch_size` of them make one call.
-        texts: the same rows as texts; needed by contenders of kind `linear`.
+        texts: the same rows as texts; needed by contenders that are called on texts.
         target: device, threads and batch.
         rounds: at least so many in all.
         processes: fresh processes, one after the other.
@@ -183,14 +187,22 @@ def measure(
 
     Raises:
         ParetoformerError: a contender cannot be loaded or called, or its process died.
-        ValueError: two contenders of one name, no inputs, or no texts where they are needed.
+        ValueError: two contenders of one name, no inputs, no texts where they are needed, or not as many of one.
     """
     _check(contenders, inputs, texts)
     undisturbed_means_busy = target.threads == 1 and target.device == "cpu"
     protocol = Protocol(rounds=-(-rounds // processes), block=block, tolerance=0.05 if undisturbed_means_busy else None)
     plan = {
-        "contenders": [{**asdict(contender), "path": str(contender.path.resolve())} for contender in contenders],
-        "inputs": [{name: np.asarray(values).tolist() for name, values in row.items()} for row in inputs],
+        "contenders": [
+            {
+                "name": contender.name,
+                "kind": contender.kind,
+                "path": str(contender.path.resolve()),
+                "inputs": None if contender.inputs is None else _lists(contender.inputs),
+            }
+            for contender in contenders
+        ],
+        "inputs": _lists(inputs),
         "texts": None if texts is None else list(texts),
         "target": target.to_json(),
         "protocol": asdict(protocol),
@@ -232,10 +244,21 @@ def _check(contenders: Sequence[Contender], inputs: Sequence[Inputs], texts: Seq
         raise ValueError(f"Contenders need distinct names, at least one; found {twice or 'none'}.")
     if not inputs:
         raise ValueError("Nothing to time: give at least one input.")
-    if texts is None and any(contender.kind == "linear" for contender in contenders):
-        raise ValueError("A contender of kind 'linear' is called on texts. Give texts=, in the inputs' order.")
+    reading = [contender.kind for contender in contenders if contender.kind in CALLED_ON_TEXTS]
+    if texts is None and reading:
+        raise ValueError(f"A contender of kind {reading[0]!r} is called on texts. Give texts=, in the inputs' order.")
     if texts is not None and len(texts) != len(inputs):
         raise ValueError(f"{len(texts)} texts for {len(inputs)} inputs. Give the same rows in the same order.")
+    for contender in contenders:
+        if contender.inputs is not None and len(contender.inputs) != len(inputs):
+            raise ValueError(
+                f"{contender.name} has {len(contender.inputs)} inputs of its own, the others {len(inputs)}. "
+                "Give the same rows in the same order."
+            )
+
+
+def _lists(inputs: Sequence[Inputs]) -> list[dict[str, list[int]]]:
+    return [{name: np.asarray(values).tolist() for name, values in row.items()} for row in inputs]
 
 
 def _reporter(progress: Progress | None, process: int, processes: int) -> Progress:

@@ -8,45 +8,45 @@ import json
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.metrics.latency import timed_inputs
 from evaluators.metrics.rounds import Clock, Contestant, Protocol, time_round
 from evaluators.runtimes.base import Runtime
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import Encoded, Inputs
 from spaces.target import Target
 
-Call: TypeAlias = Callable[[Any], object]
+
+@dataclass(frozen=True)
+class Questions:
+    """What a contender can be called with, per call: padded inputs, each (B, T), and the same B rows as texts."""
+
+    inputs: Sequence[Inputs]
+    texts: Sequence[Sequence[str]]
 
 
 def main(plan_file: Path) -> None:
     """Carry out the plan in `plan_file` and write the rounds, one mapping from name to Round each, to its `out`."""
     plan = json.loads(plan_file.read_text())
     target, protocol = Target(**plan["target"]), Protocol(**plan["protocol"])
-    arguments = _arguments(plan, target.batch_size)
     contestants = {}
     for contender in plan["contenders"]:
         _say("loading", contender["name"])
-        call = LOADERS[contender["kind"]](Path(contender["path"]), target)
-        contestants[contender["name"]] = Contestant(
-            call, arguments["texts" if contender["kind"] == "linear" else "inputs"]
-        )
+        questions = _questions(contender["inputs"] or plan["inputs"], plan["texts"] or [], target.batch_size)
+        contestants[contender["name"]] = LOADERS[contender["kind"]](Path(contender["path"]), target, questions)
     _warm_up(contestants)
     Path(plan["out"]).write_text(json.dumps(_rounds(contestants, protocol, f"{plan['seed']}:{plan['process']}")))
 
 
-def _arguments(plan: Mapping[str, Any], batch_size: int) -> dict[str, Sequence[Any]]:
-    """What contenders are called with, per call: padded inputs (B, T), or B texts."""
-    rows = Encoded(tuple({name: _int64(values) for name, values in row.items()} for row in plan["inputs"]), ())
-    texts = plan["texts"] or []
-    return {
-        "inputs": rows.batches(batch_size),
-        "texts": [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)],
-    }
+def _questions(inputs: Sequence[Mapping[str, Any]], texts: Sequence[str], batch_size: int) -> Questions:
+    rows = Encoded(tuple({name: _int64(values) for name, values in row.items()} for row in inputs), ())
+    batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
+    return Questions(rows.batches(batch_size), batches)
 
 
 def _int64(values: Any) -> NDArray[np.int64]:
@@ -62,7 +62,10 @@ def _warm_up(contestants: Mapping[str, Contestant]) -> None:
 
 def _extent(argument: Any) -> int:
     """Elements of padded inputs, or letters of texts."""
-    return sum(part.size for part in argument.values()) if isinstance(argument, dict) else sum(map(len, argument))
+    if isinstance(argument, dict):
+        return sum(part.size for part in argument.values())
+    texts = argument[0] if isinstance(argument, tuple) else argument
+    return sum(map(len, texts))
 
 
 def _rounds(contestants: Mapping[str, Contestant], protocol: Protocol, seed: str) -> list[dict[str, Any]]:
@@ -83,23 +86,23 @@ def _say(doing: str, contender: str, done: int = 0, total: int = 0) -> None:
     print(json.dumps({"doing": doing, "contender": contender, "done": done, "total": total}), flush=True)
 
 
-def _onnxruntime(path: Path, target: Target) -> Call:
+def _onnxruntime(path: Path, target: Target, questions: Questions) -> Contestant:
     from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 
-    return _in_runtime(OnnxRuntime(), path, target)
+    return _in_runtime(OnnxRuntime(), path, target, questions)
 
 
-def _torch(path: Path, target: Target) -> Call:
+def _torch(path: Path, target: Target, questions: Questions) -> Contestant:
     from evaluators.runtimes.torch import TorchRuntime
 
-    return _in_runtime(TorchRuntime(), path, target)
+    return _in_runtime(TorchRuntime(), path, target, questions)
 
 
-def _in_runtime(runtime: Runtime, path: Path, target: Target) -> Call:
-    return runtime.load(path, threads=target.threads, device=target.device)
+def _in_runtime(runtime: Runtime, path: Path, target: Target, questions: Questions) -> Contestant:
+    return Contestant(runtime.load(path, threads=target.threads, device=target.device), questions.inputs)
 
 
-def _pipeline(path: Path, target: Target) -> Call:
+def _pipeline(path: Path, target: Target, questions: Questions) -> Contestant:
     """A checkpoint as a Hugging Face pipeline runs it: eager, fp32, no padding, inference mode."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -113,21 +116,37 @@ def _pipeline(path: Path, target: Target) -> Call:
         with torch.inference_mode():
             return model(**tensors).logits.cpu()  # (B, C); the copy waits for an accelerator
 
-    return call
+    return Contestant(call, questions.inputs)
 
 
-def _linear(path: Path, target: Target) -> Call:
+def _linear(path: Path, target: Target, questions: Questions) -> Contestant:
     from evaluators.tasks.linear import LinearBaseline
 
     baseline = LinearBaseline.load(path)
-    return lambda texts: [baseline.predict_one(text) for text in texts]
+    return Contestant(lambda texts: [baseline.predict_one(text) for text in texts], questions.texts)
 
 
-LOADERS: Mapping[str, Callable[[Path, Target], Call]] = {
+def _cascade(path: Path, target: Target, questions: Questions) -> Contestant:
+    """A cascade on texts and on each stage's token ids, which are made here: tokenising is timed for nobody."""
+    from evaluators.cascade import Cascade
+
+    cascade = Cascade.open(path, threads=target.threads, device=target.device)
+
+    def sized(tokens: Encoded | None) -> Encoded | None:
+        if tokens is None:
+            return None
+        return replace(tokens, inputs=tuple(timed_inputs(tokens, range(len(tokens)), target)))
+
+    arguments = [(texts, [sized(tokens) for tokens in cascade.encode(texts)]) for texts in questions.texts]
+    return Contestant(lambda asked: cascade.logits(asked[0], asked[1], target.batch_size), arguments)
+
+
+LOADERS: Mapping[str, Callable[[Path, Target, Questions], Contestant]] = {
     "onnxruntime": _onnxruntime,
     "torch": _torch,
     "pipeline": _pipeline,
     "linear": _linear,
+    "cascade": _cascade,
 }
 
 if __name__ == "__main__":
