@@ -75,6 +75,16 @@ def test_order_and_answers_do_not_depend_on_the_batch_in_fp32(tmp_path: Path) ->
     assert opened.logits(opened.encode(rows)).shape == (len(TEXTS), len(CLASSES))
 
 
+def test_batches_are_of_like_length_and_bounded() -> None:
+    lengths = [7, 3, 5, 3, 1]
+    assert list(artifact.batched(lengths, 1)) == [[0], [1], [2], [3], [4]]
+    assert list(artifact.batched(lengths, 2)) == [[4, 1], [3, 2], [0]]
+    assert list(artifact.batched([], 2)) == []
+    batches = list(artifact.batched([512, 3] * 500, 400))
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    assert all(len(batch) <= 400 and len(batch) * 512 <= 2**13 for batch in batches if batch[-1] % 2 == 0)
+
+
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_the_example_gives_the_same_predictions_without_this_project(bits: int, tmp_path: Path) -> None:
     folder = export(OnnxRuntime(), tmp_path / "model", bits)
