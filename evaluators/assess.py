@@ -1,30 +1,45 @@
 """Exported folders measured for search (Assessor) and for people (bench). Knows files and figures; decides nothing."""
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from evaluators import artifact
-from evaluators.base import Accuracy, Baseline, Timing, Watch
+from evaluators.base import Accuracy, Baseline, Judgement, Timing, Watch
+from evaluators.cascade import CASCADE, judged, numbered
+from evaluators.cascade import answers as cascade_answers
+from evaluators.cascade_export import write_cascade
+from evaluators.instance_worker import load
+from evaluators.instances import Throughput
 from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
 from evaluators.metrics.fidelity import agreement
 from evaluators.metrics.latency import Contender, Latency, TimingRow, measure, sample_inputs, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
+from evaluators.pool import Setup
 from evaluators.prepare import Prepared, design_json
 from evaluators.runtimes.torch import TorchPredictor
-from evaluators.tasks.base import Task, encode
+from evaluators.tasks.base import Inputs, Rows, Task, encode
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
 from spaces.design import Member
 from spaces.target import Target
 
 _REFERENCE_BATCH = 16
+# What cascades are chosen on.
+_JUDGED = ("calibration", "search")
+_SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
+# Confirm rows whose throughput is measured, of the lengths of all of them: enough to sort into batches.
+_SERVED_ROWS = 512
+
+Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
 
 
 class TransformerAssessor:
@@ -40,6 +55,8 @@ class TransformerAssessor:
     def __init__(self, prepared: Prepared, folder: Path, *, rounds: int, processes: int) -> None:
         self._prepared = prepared
         self._work = prepared.assignment
+        self._templates = prepared.workload.templates()
+        self._readings = prepared.workload.readings()
         self._folder = folder
         self._rounds = rounds
         self._processes = processes
@@ -47,7 +64,7 @@ class TransformerAssessor:
 
     def build(self, member: Member, folder: Path) -> None:
         """`folder` with the artefact, the tokenizer and the design; replaced whole if it exists."""
-        self._write(folder, self._prepared.workload.template.assemble(member), design_json(self._work, member))
+        self._write(folder, self._templates.of(member.weights).assemble(member), member)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
         """The four baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline`, `linear`."""
@@ -55,7 +72,7 @@ class TransformerAssessor:
         watch("baselines", 0, 4)
         original = self._folder / "baseline" / "fair"
         untouched = self._prepared.workload.template.untouched()
-        self._write(original, untouched, design_json(self._work, self._prepared.identity))
+        self._write(original, untouched, self._prepared.identity)
         fair = Baseline(original, packed({"confirm": self._reference["confirm"]}), "fp32")
         watch("baselines", 1, 4)
         found = {"fair": fair}
@@ -96,12 +113,17 @@ class TransformerAssessor:
 
     def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
         """Latency of members and baselines beside each other; every round goes to timings.csv."""
-        contenders = [contender(name, folder) for name, folder in {**self._baseline_folders(), **folders}.items()]
+        timed = self._prepared.texts.search.take(self.timed_rows)
+        everything = {**self._baseline_folders(), **folders}
+        contenders = [
+            replace(contender(name, folder), inputs=_own_inputs(folder, timed, self._work.target))
+            for name, folder in everything.items()
+        ]
         search = self._prepared.workload.splits["search"]
         measured = measure(
             contenders,
-            timed_inputs(search, self._prepared.timing_rows, self._work.target),
-            texts=[self._prepared.texts.search.texts[row] for row in self._prepared.timing_rows],
+            timed_inputs(search, self.timed_rows, self._work.target),
+            texts=timed.texts,
             target=self._work.target,
             rounds=self._rounds,
             processes=self._processes,
@@ -112,14 +134,51 @@ class TransformerAssessor:
         bases = [name for name in self._baseline_folders() if name != "linear"]
         return {name: _timing(measured, name, bases, self._work.seed) for name in measured}
 
+    @property
+    def timed_rows(self) -> tuple[int, ...]:
+        """Which of the search rows are timed, in order."""
+        return self._prepared.timing_rows
+
+    def judged(self, predictions: bytes) -> Judgement:
+        """How sure a model is on calibration and search, and whether it is right."""
+        logits = unpacked(predictions)
+        return self._judged({split: logits[split] for split in _JUDGED})
+
+    def judged_baseline(self, name: str) -> Judgement:
+        """The same of the baselines `fair` and `linear`."""
+        if name == "fair":
+            return self._judged({split: self._reference[split] for split in _JUDGED})
+        linear = LinearBaseline.load(self._folder / "baseline" / name)
+        return self._judged({split: linear.logits(getattr(self._prepared.texts, split).texts) for split in _JUDGED})
+
+    def build_cascade(
+        self, folder: Path, sources: Sequence[Path], stages: Sequence[tuple[float, float | None]]
+    ) -> None:
+        """`folder` with a cascade of exported folders, each with its temperature and threshold (None: the last)."""
+        temperatures, thresholds = zip(*stages, strict=True)
+        write_cascade(folder, numbered(temperatures, thresholds[:-1]), sources, {"key": folder.name})
+
+    def cascade_agreement(
+        self, split: str, stages: Sequence[tuple[bytes, float, float | None]], answers: bytes
+    ) -> float:
+        """Share of rows on which a cascade answers what its stages' logits on that split say it should."""
+        temperatures, thresholds = [stage[1] for stage in stages], [stage[2] for stage in stages[:-1]]
+        logits = [unpacked(predictions)[split] for predictions, _, _ in stages]
+        expected, _ = cascade_answers(logits, numbered(temperatures, [level or 0.0 for level in thresholds]))
+        return agreement(expected, unpacked(answers)[split])
+
     def sizes(self, folder: Path) -> tuple[int, int]:
         """Bytes needed for inference, and bytes of the tokenizer."""
         return inference_bytes(folder), tokenizer_bytes(folder)
 
     def predicted(self, member: Member) -> tuple[float, int]:
         """Latency in ms and bytes as search predicted them."""
-        work = self._prepared.workload
-        return work.latency.predict_ms(member), work.template.size(member)
+        latency = self._prepared.workload.latency
+        return latency.predict_ms(member), self._templates.of(member.weights).size(member)
+
+    def _judged(self, logits: Mapping[str, Logits]) -> Judgement:
+        splits = self._prepared.workload.splits
+        return judged(logits, {split: np.asarray(splits[split].labels) for split in logits})
 
     def _baseline_folders(self) -> dict[str, Path]:
         names = ("fair", "one_liner", "pipeline", "linear")
@@ -129,7 +188,7 @@ class TransformerAssessor:
         from evaluators.runtimes.onnxruntime.one_liner import one_liner
 
         artefact = one_liner((self._folder / "baseline" / "fair" / self._work.runtime.filename).read_bytes())
-        self._write(folder, artefact, {**design_json(self._work, self._prepared.identity), "key": "one_liner"})
+        self._write(folder, artefact, self._prepared.identity, key="one_liner")
         target = self._work.target
         predictor = self._work.runtime.load(artefact, threads=target.threads, device=target.device)
         logits = run(predictor, self._prepared.workload.splits["confirm"], target.batch_size)
@@ -148,14 +207,14 @@ class TransformerAssessor:
         logits = baseline.logits(self._prepared.texts.confirm.texts)
         return Baseline(folder, packed({"confirm": logits}), "TF-IDF and logistic regression")
 
-    def _write(self, folder: Path, artefact: bytes, design: Mapping[str, Any]) -> None:
+    def _write(self, folder: Path, artefact: bytes, member: Member, **described: str) -> None:
         artifact.write(
             folder,
             model_bytes=artefact,
             filename=self._work.runtime.filename,
-            tokenizer=self._prepared.tokenizer,
-            model_config=self._prepared.model_config,
-            design=dict(design),
+            tokenizer=self._readings.tokenizer(member),
+            model_config=self._readings.config(member, self._prepared.model_config),
+            design={**design_json(self._work, member), **described},
         )
 
     def _original(self, split: str) -> Logits:
@@ -171,6 +230,8 @@ class TransformerAssessor:
 
 def contender(name: str, folder: Path) -> Contender:
     """How a folder is timed, told by what lies in it."""
+    if (folder / CASCADE).is_file():
+        return Contender(name, "cascade", folder)
     if (folder / "model.onnx").is_file():
         return Contender(name, "onnxruntime", folder / "model.onnx")
     if (folder / "design.json").is_file():
@@ -180,29 +241,61 @@ def contender(name: str, folder: Path) -> Contender:
     return Contender(name, "linear", folder)
 
 
-def bench(folders: Sequence[Path], task: Task, target: Target, seed: int, watch: Watch) -> list[dict[str, Any]]:
+def _own_inputs(folder: Path, rows: Rows, target: Target) -> tuple[Inputs, ...] | None:
+    """The rows as an exported model with a vocabulary of its own reads them; None: it reads what the original reads."""
+    design = _design(folder)
+    if not _own_vocabulary(design):
+        return None
+    encoded = encode(rows, AutoTokenizer.from_pretrained(folder, local_files_only=True), int(design["max_length"]))
+    return tuple(timed_inputs(encoded, range(len(rows)), target))
+
+
+def _design(folder: Path) -> Mapping[str, Any]:
+    path = folder / artifact.DESIGN
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _own_vocabulary(design: Mapping[str, Any]) -> bool:
+    return design.get("decoded", {}).get("embeddings", {}).get("vocabulary") is not None
+
+
+def bench(
+    folders: Sequence[Path], task: Task, target: Target, seed: int, watch: Watch, serve: Serve | None = None
+) -> list[dict[str, Any]]:
     """Exported models side by side on the confirm rows; drops and speed-ups are against the first.
 
+    Args:
+        serve: measures rows per second of the whole machine on texts (`instances.throughput`); None: left out.
+
     Returns:
-        One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes.
+        One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
     """
     texts = task.splits(seed)
     metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
     logits, names = [], [str(folder) for folder in folders]
+    singles = [folder for folder in folders if contender("", folder).kind in _SINGLE] or folders
+    original = min(singles, key=lambda folder: _own_vocabulary(_design(folder)))
+    model = artifact.Artifact.open(original, threads=target.threads)
     for done, folder in enumerate(folders):
         watch("scoring", done, len(folders))
-        model = artifact.Artifact.open(folder, threads=target.threads)
-        logits.append(run(model.predictor, model.encode(texts.confirm), target.batch_size))
+        logits.append(_scored(folder, texts.confirm, target, model.max_length))
     encoded = encode(texts.search, model.tokenizer, model.max_length)
     rows = sample_inputs(encoded, seed=seed)
     measured = measure(
-        [contender(name, folder) for name, folder in zip(names, folders, strict=True)],
+        [
+            replace(contender(name, folder), inputs=_own_inputs(folder, texts.search.take(rows), target))
+            for name, folder in zip(names, folders, strict=True)
+        ],
         timed_inputs(encoded, rows, target),
-        texts=[texts.search.texts[row] for row in rows],
+        texts=texts.search.take(rows).texts,
         target=target,
         seed=seed,
         progress=lambda done, total: watch("timing", done, total),
     )
+    served: Mapping[str, Throughput] = {}
+    if serve is not None:
+        some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), _SERVED_ROWS, seed=seed)
+        served = serve(dict(zip(names, folders, strict=True)), [texts.confirm.texts[row] for row in some])
     table = []
     for name, folder, scored in zip(names, folders, logits, strict=True):
         figure = score(metric, scored, labels)
@@ -216,9 +309,19 @@ def bench(folders: Sequence[Path], task: Task, target: Target, seed: int, watch:
                 "drop": {"value": drop, "ci95": [low, high]},
                 "latency": {**asdict(timing), "speedup": list(timing.speedup[names[0]])},
                 "size": {"bytes": size, "tokenizer_bytes": tokenizer},
+                **({"throughput": served[name].to_json(served[names[0]], seed)} if served else {}),
             }
         )
     return table
+
+
+def _scored(folder: Path, rows: Rows, target: Target, max_length: int) -> Logits:
+    """Logits (rows, classes) of an exported model, a cascade, or a checkpoint, which does not say where it cuts."""
+    if contender("", folder).kind in _SINGLE:
+        model = artifact.Artifact.open(folder, threads=target.threads)
+        return run(model.predictor, model.encode(rows), target.batch_size)
+    answer = load(Setup(str(folder), target.threads, max_length=max_length)).keep(rows.texts)
+    return answer(range(len(rows)), target.batch_size)
 
 
 def _timing(measured: Mapping[str, Latency], name: str, bases: Sequence[str], seed: int) -> Timing:
@@ -230,6 +333,7 @@ def _timing(measured: Mapping[str, Latency], name: str, bases: Sequence[str], se
         rounds=latency.rounds,
         processes=latency.processes,
         speedup={base: latency.speedup(measured[base], seed) for base in bases},
+        per_call_ms=tuple(latency.per_input.tolist()),
     )
 
 

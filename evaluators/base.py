@@ -1,9 +1,12 @@
 """Jobs, and the contracts of those who do them. Knows no model: search sees nothing else of this package."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spaces.design import Member, content_key
 from spaces.objectives import Evaluation, Failed
@@ -35,7 +38,37 @@ class Verify:
         return content_key({"member": self.member.key, "splits": list(self.splits)})
 
 
-Job: TypeAlias = Score | Verify
+@dataclass(frozen=True)
+class VerifyCascade:
+    """Load the exported cascade `name` in `folder` and score it on whole splits."""
+
+    name: str
+    folder: Path
+    splits: tuple[str, ...] = ("search", "confirm")
+
+    @property
+    def key(self) -> str:
+        return content_key({"cascade": self.name, "splits": list(self.splits)})
+
+
+@dataclass(frozen=True)
+class Train:
+    """Cut `member` out of its weights and distil it from the original; what training changed is kept as `weights`."""
+
+    member: Member
+    epochs: int
+
+    @property
+    def key(self) -> str:
+        return content_key({"train": self.member.key, "epochs": self.epochs})
+
+    @property
+    def weights(self) -> str:
+        """Id of the weights that come out."""
+        return f"recovered:{self.key}"
+
+
+Job: TypeAlias = Score | Verify | VerifyCascade | Train
 
 # Told how far a stage has come: its name, what is done, and what there is to do (0: not known).
 Watch: TypeAlias = Callable[[str, int, int], None]
@@ -82,7 +115,8 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency in ms over the fixed inputs, and the speed-up over each baseline as (estimate, low, high)."""
+    """Latency in ms over the fixed inputs, the speed-up over each baseline as (estimate, low, high), and each input's
+    own latency, in their order."""
 
     mean_ms: float
     p50_ms: float
@@ -90,6 +124,22 @@ class Timing:
     rounds: int
     processes: int
     speedup: Mapping[str, tuple[float, float, float]]
+    per_call_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How sure a model is of its answers, and whether it is right to be: what cascades are chosen by.
+
+    Args:
+        temperature: of its softmax, fitted on the calibration rows.
+        confidence: by split, per row the largest probability.
+        right: by split, per row whether the answer is right.
+    """
+
+    temperature: float
+    confidence: Mapping[str, NDArray[np.float64]]
+    right: Mapping[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -122,6 +172,31 @@ class Assessor(Builder, Protocol):
 
     def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
         """Latency of every folder and of the baselines, which alternate with them in fresh processes."""
+        ...
+
+    @property
+    def timed_rows(self) -> tuple[int, ...]:
+        """Which of the search rows are timed, in order."""
+        ...
+
+    def judged(self, predictions: bytes) -> Judgement:
+        """From logits on calibration and search."""
+        ...
+
+    def judged_baseline(self, name: str) -> Judgement:
+        """The same of the baselines `fair` and `linear`."""
+        ...
+
+    def build_cascade(
+        self, folder: Path, sources: Sequence[Path], stages: Sequence[tuple[float, float | None]]
+    ) -> None:
+        """`folder` with a cascade of exported folders, each with its temperature and threshold (None: the last)."""
+        ...
+
+    def cascade_agreement(
+        self, split: str, stages: Sequence[tuple[bytes, float, float | None]], answers: bytes
+    ) -> float:
+        """Share of rows on which a cascade answers what its stages' logits on that split say it should."""
         ...
 
     def sizes(self, folder: Path) -> tuple[int, int]:

@@ -20,10 +20,15 @@ from evaluators.metrics.fidelity import fit_temperature
 from evaluators.metrics.latency import sample_inputs, timed_inputs
 from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
 from evaluators.moments import inverse_moments
+from evaluators.reading import Texts
+from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
-from evaluators.tasks.base import Encoded, Inputs, Splits, Task, encode
+from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
+from evaluators.tasks.files import unlabeled_texts
+from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
 from evaluators.transformer import Logits, Workload, run_sorted
+from evaluators.vocabulary import Ranking, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -48,6 +53,9 @@ class Assignment:
         finetune: used where the model has no head for the task.
         max_length: tokens beyond it are cut.
         timing_inputs: how many real inputs latency is averaged over.
+        distill: how members are distilled from the original, where that is asked for.
+        unlabeled: file of further texts to distil on.
+        vocabulary: whether members' vocabularies may be pruned.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
         trust_remote_code: run the model author's code.
     """
@@ -60,6 +68,9 @@ class Assignment:
     finetune: FinetuneSettings
     max_length: int
     timing_inputs: int
+    distill: DistillSettings
+    unlabeled: Path | None = None
+    vocabulary: bool = False
     compensate: bool = True
     trust_remote_code: bool = False
 
@@ -80,6 +91,7 @@ class Prepared:
     fair: Mapping[str, float]
     reference: Mapping[str, Logits]
     timing_rows: tuple[int, ...]
+    vocabulary: Ranking | None = None
 
 
 def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
@@ -107,6 +119,10 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     }
     watch("template", 0, 0)
     template = _template(work, model, splits["calibration"], watch)
+    distilled_on = _distilled_on(work, texts)
+    vocabulary = _vocabulary(tokenizer, distilled_on, folder) if work.vocabulary else None
+    if vocabulary is not None:
+        template = template.with_vocabulary(vocabulary.tokens)
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(model, splits["calibration"], texts, folder, watch)
@@ -122,11 +138,27 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         runtime=work.runtime,
         template=template,
         target=work.target,
-        splits={name: splits[name] for name in ("search", "confirm", "test")},
+        splits=splits,
         reference=reference["search"],
         temperature=fit_temperature(reference["calibration"], labels),
         metric=metric,
         latency=latency,
+        texts=Texts(
+            {name: getattr(texts, name) for name in splits},
+            tokenizer,
+            work.max_length,
+            () if vocabulary is None else vocabulary.tokens,
+        ),
+        recovery=Recovery(
+            checkpoint=str(checkpoint),
+            classes=tuple(work.task.classes),
+            rows=encode(distilled_on, tokenizer, work.max_length),
+            settings=work.distill,
+            seed=work.seed,
+            folder=(folder / "weights").resolve(),
+            device=work.target.device,
+            trust_remote_code=work.trust_remote_code,
+        ),
     )
     return Prepared(
         assignment=work,
@@ -145,7 +177,17 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         },
         reference=reference,
         timing_rows=timing_rows,
+        vocabulary=vocabulary,
     )
+
+
+def _distilled_on(work: Assignment, texts: Splits) -> Rows:
+    """The train rows and, without labels, the further texts that are in no split."""
+    if work.unlabeled is None:
+        return texts.train
+    known = {text for rows in vars(texts).values() for text in rows.texts}
+    further = tuple(text for text in dict.fromkeys(unlabeled_texts(work.unlabeled)) if text not in known)
+    return Rows(texts.train.texts + further, texts.train.labels + (UNLABELED,) * len(further))
 
 
 def design_json(work: Assignment, member: Member) -> dict[str, Any]:
@@ -173,6 +215,16 @@ def _template(work: Assignment, model: Any, calibration: Encoded, watch: Watch) 
         progress=lambda done, total: watch("moments", done, total),
     )
     return template.compensating(moments)
+
+
+def _vocabulary(tokenizer: Any, rows: Rows, folder: Path) -> Ranking:
+    """Which tokens the rows need, most needed first."""
+    path, tokens, texts = folder / "vocabulary.json", tokenizer_sha256(tokenizer), rows.sha256
+    if path.exists():
+        return load_vocabulary(path, tokens, texts)
+    ranking = rank_tokens(tokenizer, rows.texts)
+    save_vocabulary(path, ranking, tokens, texts)
+    return ranking
 
 
 def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch) -> Importance:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from evaluators.base import Job
+from evaluators.base import Job, Score, Train, Verify
 from spaces.design import Member
 from spaces.knobs import FloatRange, Knob, Scalar
 from spaces.objectives import Complete, Evaluation, Failed
@@ -106,6 +106,7 @@ class SyntheticEvaluator:
     kills: Callable[[Member], bool] | None = None
 
     def evaluate(self, job: Job) -> Evaluation:
+        assert isinstance(job, Score | Verify | Train), f"{job} is not about one member"
         if self.kills is not None and self.kills(job.member):
             os._exit(1)
         time.sleep(self.seconds)

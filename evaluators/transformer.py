@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Job, Score, Verify
+from evaluators.base import Job, Score, Train, Verify, VerifyCascade
+from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement, expected_drop, mean_kl
+from evaluators.reading import Readings, Texts
+from evaluators.recovery import Recoverer, Recovery, Templates
 from evaluators.runtimes.base import Predictor, Runtime, Template
 from evaluators.tasks.base import Encoded
 from spaces.objectives import Complete, Evaluation
@@ -28,11 +31,13 @@ class Workload:
         runtime: where members run.
         template: the original model, ready to be cut.
         target: threads, batch and device of the figures.
-        splits: tokenised rows by name.
+        splits: rows by name, tokenised with the whole vocabulary.
         reference: the original model's logits (rows, classes) on the search rows.
         temperature: of the original's softmax, fitted on calibration.
         metric: the task's metric.
         latency: predicts a member's mean latency at the target.
+        texts: the rows before tokenising; None: every member has the whole vocabulary and there are no cascades.
+        recovery: what members are distilled with; None: no member can be trained.
     """
 
     runtime: Runtime
@@ -43,25 +48,49 @@ class Workload:
     temperature: float
     metric: Metric
     latency: LatencyModel
+    texts: Texts | None = None
+    recovery: Recovery | None = None
+
+    def readings(self) -> Readings:
+        """Rows by the member that reads them."""
+        return Readings(self.texts or Texts({}, None, 0), self.splits)
+
+    def templates(self) -> Templates:
+        """Templates by the id of their weights."""
+        return Templates(self.template, self.runtime, self.recovery)
 
 
 class TransformerEvaluator:
-    """Assembles the real artefact of a design and scores it at the target's batch."""
+    """Assembles the real artefact of a design and scores it at the target's batch; trains what is to be recovered."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
+        self._templates = workload.templates()
+        self._readings = workload.readings()
+        self._recoverer = (
+            None if workload.recovery is None else Recoverer(workload.recovery, workload.template.inverse_moments)
+        )
 
     def evaluate(self, job: Job) -> Evaluation:
-        """Figures of a member on the search rows (Score), or logits of an exported folder on whole splits (Verify)."""
-        outcome, logits = self._score(job) if isinstance(job, Score) else self._verify(job)
-        return Evaluation(job.key, outcome, predictions=packed(logits))
+        """Figures of a member on the search rows (Score), logits of an exported folder on whole splits (Verify,
+        VerifyCascade), or weights that are kept in the run's folder (Train)."""
+        if isinstance(job, Train):
+            if self._recoverer is None:
+                raise ValueError("This workload has nothing to train with. Give it a Recovery.")
+            return Evaluation(job.key, Complete({}, self._recoverer.train(job)))
+        if isinstance(job, Score):
+            outcome, logits = self._score(job)
+            return Evaluation(job.key, outcome, predictions=packed(logits))
+        logits = self._verify(job) if isinstance(job, Verify) else self._verify_cascade(job)
+        rows = float(sum(len(each) for each in logits.values()))
+        return Evaluation(job.key, Complete({}, {"rows": rows}), predictions=packed(logits))
 
     def _score(self, job: Score) -> tuple[Complete, dict[str, Logits]]:
         if job.split == "test":
             raise ValueError("Score reads the search rows; the test split is read by Verify alone, once, last.")
-        work = self._workload
-        artefact = work.template.assemble(job.member)
-        rows = work.splits[job.split].first(job.rows)
+        work, template = self._workload, self._templates.of(job.member.weights)
+        artefact = template.assemble(job.member)
+        rows = self._readings.rows(job.member, job.split).first(job.rows)
         logits = run(self._open(artefact), rows, work.target.batch_size)
         original = work.reference[: len(rows)]
         labels = np.asarray(rows.labels)
@@ -72,7 +101,7 @@ class TransformerEvaluator:
             "kl": mean_kl(original, logits),
             "accuracy": accuracy,
             "latency": work.latency.predict_ms(job.member),
-            "size": float(work.template.size(job.member)),
+            "size": float(template.size(job.member)),
         }
         extras = {
             **values,  # whichever of them are objectives
@@ -85,11 +114,17 @@ class TransformerEvaluator:
         }
         return Complete(values, extras), {job.split: logits}
 
-    def _verify(self, job: Verify) -> tuple[Complete, dict[str, Logits]]:
+    def _verify(self, job: Verify) -> dict[str, Logits]:
+        predictor = self._open(job.folder / self._workload.runtime.filename)
+        batch = self._workload.target.batch_size
+        return {split: run(predictor, self._readings.rows(job.member, split), batch) for split in job.splits}
+
+    def _verify_cascade(self, job: VerifyCascade) -> dict[str, Logits]:
         work = self._workload
-        predictor = self._open(job.folder / work.runtime.filename)
-        logits = {split: run(predictor, work.splits[split], work.target.batch_size) for split in job.splits}
-        return Complete({}, {"rows": float(sum(len(rows) for rows in logits.values()))}), logits
+        assert work.texts is not None, "cascades read texts"
+        cascade = Cascade.open(job.folder, threads=work.target.threads, device=work.target.device)
+        texts = {split: work.texts.rows[split].texts for split in job.splits}
+        return {split: cascade.logits(rows, batch_size=work.target.batch_size)[0] for split, rows in texts.items()}
 
     def _open(self, artefact: bytes | Path) -> Predictor:
         return self._workload.runtime.load(

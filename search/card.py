@@ -26,10 +26,9 @@ def card(run: Path, front: FrontFile, member: MemberFigures, out: Path) -> str:
     """
     config = read_yaml(run / "config.resolved.yaml")
     environment = json.loads((run / "env.json").read_text())
-    whole = front.baselines["fair"].decoded if "fair" in front.baselines else None
     sections = [
         _front_matter(config),
-        f"# {config['model']}, compressed: {tables.summary(member.decoded, whole)}",
+        f"# {config['model']}, compressed: {tables.described(member, front)}",
         f"Made by paretoformer from `{config['model']}` fine-tuned on {_source(config['task'])}; key `{member.key}`.",
         "## Figures",
         _figures(front, member),

@@ -4,8 +4,9 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -18,6 +19,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+recipes = typer.Typer(
+    help="Published systems, step by step, measured like everything else.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(recipes, name="recipe")
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/first.", show_default=False)]
 MaxLatency = Annotated[str | None, typer.Option(help="Mean latency per call: 5ms, or 40% of the original's.")]
@@ -26,6 +33,9 @@ MaxDrop = Annotated[str | None, typer.Option(help="Accuracy that may be lost: 1p
 Trials = Annotated[int | None, typer.Option(help="Designs to evaluate in all.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop searching after 90s, 10m or 2h.")]
 Confidence = Annotated[float | None, typer.Option(help="Confidence of the certificate.")]
+Instances = Annotated[
+    str | None, typer.Option(help="Processes that share the rows, each on cores of its own: a number, or auto.")
+]
 Seed = Annotated[int | None, typer.Option(help="Draws splits, fine-tuning and search.")]
 Format = Annotated[str, typer.Option(help="table, json or csv.")]
 
@@ -49,6 +59,12 @@ def search(
     address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001.")] = None,
     storage: Annotated[str | None, typer.Option(help="An Optuna storage URL instead of the run's own file.")] = None,
     seed: Seed = None,
+    recover: Annotated[
+        int | None, typer.Option(help="Structures to distil from the original after the search; minutes each.", min=0)
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="Further texts for distillation: CSV, JSONL, Parquet, or lines of .txt.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show the space and a forecast; evaluate a few designs only.")] = False,
 ) -> None:
     """Search designs, verify the front, and pick."""
@@ -69,6 +85,8 @@ def search(
         "search.address": address,
         "search.storage": storage,
         "search.seed": seed,
+        "recover.members": recover,
+        "recover.unlabeled": None if unlabeled is None else str(unlabeled),
     }
     resolved = RunConfig.parse(merged(read_yaml(config) if config else {}, flags))
     if dry_run:
@@ -86,6 +104,7 @@ def resume(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
+    recover: Annotated[int | None, typer.Option(help="Structures to distil from the original.", min=0)] = None,
 ) -> None:
     """Go on with an interrupted run, or with more trials or other limits; finished trials still count."""
     from search import run
@@ -96,6 +115,7 @@ def resume(
         "limits.latency": max_latency,
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
+        "recover.members": recover,
     }
     _show_outcome(run_folder, _interruptible(run_folder, lambda: run.resume(run_folder, flags)))
 
@@ -144,6 +164,9 @@ def select(
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy on the confirm rows, as a fraction.")] = None,
     prefer: Annotated[str | None, typer.Option(help="accuracy, latency, size or knee.")] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Drop the limits that the run was given.")] = False,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="A cascade of members (cheap first, larger on doubt), not a single model.")
+    ] = False,
     export: Annotated[Path | None, typer.Option(help="Write the picked model to this folder.")] = None,
     format: Format = "table",
 ) -> None:
@@ -154,29 +177,40 @@ def select(
         _one_of("--prefer", prefer, ("accuracy", "latency", "size", "knee"))
     given = {"latency": max_latency, "size": max_size, "accuracy_drop": max_accuracy_drop}
     asked = present.Asked(
-        {name: text for name, text in given.items() if text}, min_accuracy, prefer, keep=not no_limits
+        {name: text for name, text in given.items() if text}, min_accuracy, prefer, keep=not no_limits, cascade=cascade
     )
     typer.echo(present.select(run_folder, asked, export, _one_of("--format", format, ("table", "json"))))
 
 
-@app.command(epilog='Example: paretoformer predict model/ --text "A moving film."')
+@app.command(
+    epilog='Example: paretoformer predict model/ --text "A moving film." Or, on all cores: '
+    "paretoformer predict model/ --file reviews.jsonl --instances auto --batch-size 8 > answers.jsonl"
+)
 def predict(
     model_dir: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
     text: Annotated[str | None, typer.Option(help="One text.")] = None,
     file: Annotated[Path | None, typer.Option(help="JSON lines with a `text` each.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads the model may use.", min=1)] = 1,
-    batch_size: Annotated[int, typer.Option(help="Rows per call.", min=1)] = 1,
+    instances: Instances = None,
+    threads: Annotated[int, typer.Option(help="Threads the model, or each instance, may use.", min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(help="Rows per call; those of like length go together.", min=1)] = 1,
 ) -> None:
     """Run an exported model; one JSON line per text on standard output, in order."""
     from search import run
 
     if (text is None) == (file is None):
         raise ConfigError("predict takes one of --text and --file. Example: predict model/ --text 'A moving film.'")
-    for line in run.predict(model_dir, text, file, threads=threads, batch_size=batch_size):
-        typer.echo(json.dumps(line))
+    if text is not None and instances is not None:
+        raise ConfigError("--instances shares the rows of a --file among processes; one --text needs none.")
+    texts = file or [text or ""]
+    options = {"threads": threads, "batch_size": batch_size}
+    with closing(run.predict(model_dir, texts, instances=_instances(instances), **options)) as lines:
+        for line in lines:
+            typer.echo(json.dumps(line))
 
 
-@app.command(epilog="Example: paretoformer bench model/ results/first/baseline/fair --task movie-reviews")
+@app.command(
+    epilog="Example: paretoformer bench model/ results/first/baseline/fair --task movie-reviews --instances auto"
+)
 def bench(
     model_dirs: Annotated[
         list[Path], typer.Argument(help="Exported models; the first is the reference.", show_default=False)
@@ -185,12 +219,29 @@ def bench(
     target: Annotated[Path | None, typer.Option(help="JSON with threads, batch_size, lengths.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads one model may use.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits and the timing sample.")] = 0,
+    instances: Instances = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per call of --instances; the best of 1, 8 and 32 by default.", min=1)
+    ] = None,
     format: Format = "table",
 ) -> None:
-    """Measure exported models side by side: accuracy on the confirm rows, latency, size."""
+    """Measure exported models side by side: accuracy on the confirm rows, latency, size; rows per second of the whole
+    machine with --instances."""
     from search import run
 
-    typer.echo(run.bench(model_dirs, task, target, threads, seed, _one_of("--format", format, ("table", "json"))))
+    if batch_size is not None and instances is None:
+        raise ConfigError("--batch-size goes with --instances. The batch of the latency stands in the --target file.")
+    printed = run.bench(
+        model_dirs,
+        task,
+        target,
+        threads=threads,
+        seed=seed,
+        format=_one_of("--format", format, ("table", "json")),
+        instances=_instances(instances),
+        batch_size=batch_size,
+    )
+    typer.echo(printed)
 
 
 @app.command(epilog="Example: paretoformer finetune --model minilm --task reviews.csv --out checkpoint/")
@@ -205,6 +256,38 @@ def finetune(
     from search import run
 
     run.finetune(model, task, out, epochs=epochs, seed=seed)
+
+
+@recipes.command(
+    epilog="Example: paretoformer recipe fastformers --model minilm --task movie-reviews --out results/ladder"
+)
+def fastformers(
+    model: Annotated[str, typer.Option(help="Folder, Hub id, or a name from `list models`.")],
+    task: Annotated[str, typer.Option(help="A name from `list tasks`, or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the steps' models and the table; the same one goes on.")],
+    epochs: Annotated[int, typer.Option(help="Of each of the three distillations, at most.", min=1)] = 10,
+    learning_rate: Annotated[float, typer.Option(help="Of the distillations, for steps of 32 rows.")] = 1e-4,
+    layers: Annotated[int | None, typer.Option(help="Of the student; half of the model's by default.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Draws the splits and the order of everything.")] = 0,
+    price_per_hour: Annotated[float, typer.Option(help="Dollars that this machine costs per hour.")] = 0.2,
+) -> None:
+    """The published ladder as a table, every step measured: padded, dynamic, distilled, int8, instances, pruned twice.
+
+    Published constants (arXiv 2010.13382) are defaults, but for the student, which here is the first layers of the
+    model itself, and for the learning rate, which was 1e-5 for steps of 4 rows.
+    """
+    from evaluators.ladder.steps import Settings
+    from search import run
+    from search.config import RunConfig
+    from search.fastformers import markdown
+
+    config = RunConfig.parse({"model": model, "task": task, "search": {"seed": seed}})
+    settings = Settings(layers=layers, epochs=epochs, learning_rate=learning_rate)
+    try:
+        typer.echo(markdown(run.fastformers(config, out, settings, price_per_hour)))
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. Finished steps are in {out}; the same command goes on.", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command(epilog="Example: paretoformer report results/first")
@@ -229,6 +312,18 @@ def _one_of(flag: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ConfigError(f"{flag} {value!r} is not known. Choose from {', '.join(known)}.")
     return value
+
+
+def _instances(asked: str | None) -> int | Literal["auto"] | None:
+    if asked is None:
+        return None
+    if asked == "auto":
+        return "auto"
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ConfigError(
+            f"--instances {asked!r}: expected a number from 1, or auto, which is one per --threads cores."
+        )
+    return int(asked)
 
 
 def _interruptible(folder: Path, work: Callable[[], Any]) -> Any:

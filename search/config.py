@@ -89,13 +89,20 @@ class QuantizationConfig(Section):
     embeddings: tuple[int, ...] | None = Field(None, min_length=1)
 
 
+class VocabularyConfig(Section):
+    """How many of the tokens that the task's train rows use may stay, as shares."""
+
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0, 0.5), min_length=1)
+
+
 class SpaceConfig(Section):
     """The compression families to search; `false` leaves one out."""
 
     pruning: PruningConfig | Literal[False] = PruningConfig()
     quantization: QuantizationConfig | Literal[False] = QuantizationConfig()
+    vocabulary: VocabularyConfig | Literal[False] = False
 
-    @field_validator("pruning", "quantization", mode="before")
+    @field_validator("pruning", "quantization", "vocabulary", mode="before")
     @classmethod
     def _defaults_if_true(cls, value: Any) -> Any:
         return {} if value is True else value
@@ -166,6 +173,7 @@ class VerifyConfig(Section):
     """How thoroughly front members are measured again."""
 
     members: int = Field(24, ge=1)
+    cascades: int = Field(4, ge=0)
     rounds: int = Field(9, ge=3)
     processes: int = Field(3, ge=1)
     inputs: int = Field(100, ge=10)
@@ -178,6 +186,15 @@ class FinetuneConfig(Section):
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(32, ge=1)
     max_length: int = Field(128, ge=8)
+
+
+class RecoverConfig(Section):
+    """Distillation of members that deserve it, from the original."""
+
+    members: int = Field(0, ge=0)
+    epochs: int = Field(3, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    unlabeled: str | None = None
 
 
 class RunConfig(Section):
@@ -194,6 +211,7 @@ class RunConfig(Section):
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    recover: RecoverConfig = RecoverConfig()
     trust_remote_code: bool = False
 
     @field_validator("objectives")

@@ -49,7 +49,8 @@ class FrontFile:
         baselines: `fair`, `one_liner`, `pipeline`, `linear`.
         trials: how many in each state, and duplicates.
         hypervolume: of verified members on confirm and measured figures; None before verification.
-        members: the front.
+        hypervolume_with_cascades: the same of members and cascades together.
+        members: the front; cascades of its members are of kind `cascade`.
         picks: what to take.
         certificate: the tests behind the certified pick; None where no accuracy limit was asked.
         latency_model: `spearman`, `mean_error` and `n` of the predictions on held-out designs.
@@ -67,6 +68,7 @@ class FrontFile:
     baselines: Mapping[str, MemberFigures] = field(default_factory=dict)
     trials: Mapping[str, int] = field(default_factory=dict)
     hypervolume: float | None = None
+    hypervolume_with_cascades: float | None = None
     members: tuple[MemberFigures, ...] = ()
     picks: tuple[Pick, ...] = ()
     certificate: Certificate | None = None
@@ -105,6 +107,7 @@ class FrontFile:
             "baselines": {name: member.to_json() for name, member in self.baselines.items()},
             "trials": dict(self.trials),
             "hypervolume": self.hypervolume,
+            "hypervolume_with_cascades": self.hypervolume_with_cascades,
             "members": [member.to_json() for member in self.members],
             "picks": [pick.to_json() for pick in self.picks],
             "certificate": None if self.certificate is None else self.certificate.to_json(),
@@ -128,6 +131,7 @@ class FrontFile:
             baselines={name: MemberFigures.from_json(member) for name, member in document["baselines"].items()},
             trials=document["trials"],
             hypervolume=document["hypervolume"],
+            hypervolume_with_cascades=document.get("hypervolume_with_cascades"),
             members=tuple(MemberFigures.from_json(member) for member in document["members"]),
             picks=tuple(Pick.from_json(pick) for pick in document["picks"]),
             certificate=None if certificate is None else Certificate.from_json(certificate),

@@ -50,6 +50,7 @@ class Trial:
         seconds: that a worker spent.
         node: where it ran.
         error: why it failed or was stopped, as `kind: message`.
+        parents: keys of the members it was made from.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Trial:
     seconds: float
     node: str
     error: str | None
+    parents: tuple[str, ...] = ()
 
 
 def excesses(bounds: Sequence[Bound], values: Mapping[str, float], extras: Mapping[str, float]) -> dict[str, float]:

@@ -33,6 +33,7 @@ def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
         knobs=trial.knobs,
         recipe=trial.recipe,
         weights=trial.weights,
+        parents=trial.parents,
         accuracy={"search": _counted(trial)} if "accuracy" in trial.extras else {},
         latency=None if latency is None else LatencyFigure(latency),
         size=None if size is None else SizeFigure(int(size), 0),
@@ -67,8 +68,8 @@ def verified(run: Path, each: Exported, assessor: Assessor, timing: Timing, fair
             "search": accuracy_figure(assessor.accuracy("search", each.predictions)),
             "confirm": accuracy_figure(confirm),
         },
-        latency=_latency_figure(timing),
-        size=_size_figure(assessor, each.folder, fair_bytes),
+        latency=latency_figure(timing),
+        size=size_figure(assessor, each.folder, fair_bytes),
         fidelity={
             **{name: each.trial.extras[name] for name in ("kl",) if name in each.trial.extras},
             "agreement": agreement,
@@ -89,8 +90,8 @@ def baseline(
         recipe="baseline",
         verified=True,
         accuracy={"confirm": accuracy_figure(assessor.accuracy("confirm", known.predictions))},
-        latency=_latency_figure(timing),
-        size=_size_figure(assessor, known.folder, fair_bytes),
+        latency=latency_figure(timing),
+        size=size_figure(assessor, known.folder, fair_bytes),
         artifact=str(known.folder.relative_to(run)),
     )
 
@@ -101,12 +102,14 @@ def accuracy_figure(accuracy: Accuracy) -> AccuracyFigure:
     return AccuracyFigure(accuracy.value, (accuracy.low, accuracy.high), accuracy.n, drop)
 
 
-def _latency_figure(timing: Timing) -> LatencyFigure:
+def latency_figure(timing: Timing) -> LatencyFigure:
+    """A measured latency as front.json holds it."""
     speedup = {name: Estimate(*triple) for name, triple in timing.speedup.items()}
     return LatencyFigure(timing.mean_ms, timing.p50_ms, timing.p95_ms, timing.rounds, timing.processes, speedup=speedup)
 
 
-def _size_figure(assessor: Assessor, folder: Path, fair_bytes: int) -> SizeFigure:
+def size_figure(assessor: Assessor, folder: Path, fair_bytes: int) -> SizeFigure:
+    """An exported folder's size as front.json holds it."""
     size, tokenizer = assessor.sizes(folder)
     return SizeFigure(size, tokenizer, {"fair": fair_bytes / size})
 

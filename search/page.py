@@ -9,7 +9,7 @@ from typing import Any
 from search.figures import SPLITS, AccuracyFigure, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.picture import known_bounds
-from search.tables import Row, baseline_table, front_table, interval, summary
+from search.tables import Row, baseline_table, cascade_table, described, front_table, interval
 from search.trials import Statistics
 from spaces.objectives import Bound
 
@@ -17,6 +17,7 @@ TITLES: Mapping[str, str] = {
     "limits": "For your limits",
     "certified": "Certified for your limits",
     "smallest_within": "Smallest within your limits",
+    "cascade": "Cascade for your limits",
     "knee": "Knee: best trade-off",
     "fastest": "Fastest",
     "smallest": "Smallest",
@@ -26,6 +27,7 @@ TITLES: Mapping[str, str] = {
 _SELECT: Mapping[str, str] = {
     "limits": "",
     "smallest_within": "--prefer size ",
+    "cascade": "--cascade ",
     "knee": "--prefer knee --no-limits ",
     "fastest": "--prefer latency --no-limits ",
     "smallest": "--prefer size --no-limits ",
@@ -67,6 +69,7 @@ class Page:
     verified: bool
     baselines: tuple[Row, ...]
     members: tuple[Row, ...]
+    cascades: tuple[Row, ...]
     unverified: tuple[Row, ...]
     search: Mapping[str, str]
     failures: Mapping[str, int]
@@ -95,6 +98,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
         verified=any(row.verified for row in rows),
         baselines=tuple(baseline_table(front)),
         members=tuple(row for row in rows if row.verified),
+        cascades=tuple(cascade_table(front)),
         unverified=tuple(row for row in rows if not row.verified),
         search=_search(front, found),
         failures=found.failures,
@@ -124,12 +128,11 @@ def times(count: int) -> str:
 
 
 def _card(run: Path, front: FrontFile, pick: Pick, member: MemberFigures) -> PickCard:
-    fair = front.baselines.get("fair")
     flags = _SELECT.get(pick.name)
     return PickCard(
         title=TITLES.get(pick.name, pick.name),
         key=member.key,
-        design=summary(member.decoded, None if fair is None else fair.decoded),
+        design=described(member, front),
         reason=pick.reason,
         gains=_gains(member),
         drops={split: _drop(member.accuracy.get(split)) for split in SPLITS},

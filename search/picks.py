@@ -74,7 +74,8 @@ def picks(
         confidence: of the certificate.
 
     Returns:
-        `limits` and `smallest_within` where limits were given, `certified` where a certificate was tried, and always
+        `limits` and `smallest_within` where limits were given, `certified` where a certificate was tried, `cascade`
+        where cascades were built, and always
         `knee`, `fastest`, `smallest` and `safest`; keys are None where nothing qualifies.
     """
     pool = eligible(members)
@@ -86,6 +87,9 @@ def picks(
         found.append(writer.certified(pool))
     if bounds:
         found.append(writer.within("smallest_within", pool, "size"))
+    cascades = eligible(members, "cascade")
+    if cascades:
+        found.append(writer.within("cascade", cascades, default_preference(bounds)))
     extremes: Mapping[str, tuple[Callable[[Sequence[MemberFigures]], MemberFigures], str]] = {
         "knee": (knee, "best balanced of all: nearest to the best accuracy, latency and size"),
         "fastest": (fastest, "fastest of all, whatever its accuracy"),

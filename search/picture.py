@@ -59,7 +59,7 @@ class Panel:
 
 def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
     """The figures that a panel shows."""
-    verified = [member for member in front.members if member.verified]
+    verified = [member for member in front.members if member.verified and member.kind == "single"]
     unverified = [member for member in front.members if not member.verified]
     members = _points(verified or unverified, axis)
     named = [point for name, member in front.baselines.items() for point in _point(member, axis, name)]

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,12 +25,14 @@ class Asked:
         min_accuracy: on the confirm rows.
         prefer: which objective decides.
         keep: whether the run's own limits stay in force.
+        cascade: whether a cascade is wanted instead of a single model.
     """
 
     limits: Mapping[str, str]
     min_accuracy: float | None
     prefer: str | None
     keep: bool
+    cascade: bool = False
 
 
 def load(folder: Path) -> FrontFile:
@@ -64,14 +66,17 @@ def status(folder: Path) -> str:
 def front(folder: Path, format: str, *, everything: bool) -> str:
     """Members, baselines and picks as a table, JSON or CSV."""
     loaded = load(folder)
-    rows = tables.front_table(loaded, unverified=everything)
+    rows, cascades = tables.front_table(loaded, unverified=everything), tables.cascade_table(loaded)
     if format == "json":
         shown = loaded.to_json()
-        keys = {row.key for row in rows}
+        keys = {row.key for row in [*rows, *cascades]}
         return json.dumps({**shown, "members": [m for m in shown["members"] if m["key"] in keys]}, indent=1)
     if format == "csv":
-        return tables.csv(rows).rstrip("\n")
+        return tables.csv([*rows, *cascades]).rstrip("\n")
     parts = [_columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    if cascades:
+        parts.append("cascades of these (cheap first, larger on doubt):")
+        parts.append(_columns(tables.HEADER, [row.cells() for row in cascades]))
     if loaded.picks:
         parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
     if not any(row.verified for row in rows):
@@ -93,15 +98,20 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
     limits = {**(loaded.limits if asked.keep else {}), **asked.limits}
     for name, text in asked.limits.items():
         Limit.parse(name, text)
-    member = choose(loaded, loaded.bounds(limits), cast(Preference | None, asked.prefer), asked.min_accuracy)
+    member = choose(
+        loaded,
+        loaded.bounds(limits),
+        cast(Preference | None, asked.prefer),
+        asked.min_accuracy,
+        "cascade" if asked.cascade else "single",
+    )
     if export is not None:
         _export(folder, loaded, member, export)
     if format == "json":
         exported = None if export is None else str(export)
         return json.dumps({**member.to_json(), "limits": limits, "exported": exported}, indent=1)
-    whole = loaded.baselines["fair"].decoded if "fair" in loaded.baselines else None
     lines = [
-        f"{member.key}: {tables.summary(member.decoded, whole)}",
+        f"{member.key}: {tables.described(member, loaded)}",
         *_lines(member),
         f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
     ]
@@ -161,28 +171,29 @@ def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
     if format == "json":
         return json.dumps(list(rows), indent=1)
     header = ("model", "accuracy [95 %]", "drop, points", "ms mean (p95)", "speed-up [95 %]", "MB")
-    return _columns(header, [_bench_cells(row) for row in rows])
+    served: tuple[str, ...] = ()
+    if any("throughput" in row for row in rows):
+        served = ("rows/s [range]", "times [95 %]", "from text", "instances x threads, batch")
+    return _columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
 
 
-def read_texts(path: Path) -> list[str]:
-    """The `text` of every line of a JSONL file.
+def read_texts(path: Path) -> Iterator[str]:
+    """The `text` of every line of a JSONL file, read as it is needed.
 
     Raises:
-        DataError: no such file, no JSON, or no `text`; the message names the line.
+        DataError: no such file, not UTF-8, no JSON, or no `text`; the message names the line.
     """
+    number, cure = 0, "Give a JSONL file with a `text` per line."
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield _text(line, f"{path}, line {number}")
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}. Give a JSONL file with a `text` per line.") from None
-    texts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            texts.append(str(json.loads(line)["text"]))
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f'{path}, line {number}: expected {{"text": "..."}}, found {line[:60]!r}.') from None
-    if not texts:
-        raise DataError(f"{path} is empty. Give a JSONL file with a `text` per line.")
-    return texts
+        raise DataError(f"Cannot read {path}: {error.strerror}. {cure}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, after line {number}: not UTF-8 ({error.reason}). {cure}") from None
+    if not number:
+        raise DataError(f"{path} is empty. {cure}")
 
 
 def write_pictures(folder: Path, say: Callable[[str], None]) -> None:
@@ -206,6 +217,14 @@ def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -
     shutil.copytree(source, out, dirs_exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(member.to_json(), indent=1))
     (out / "README.md").write_text(card(folder, loaded, member, out))
+
+
+def _text(line: str, where: str) -> str:
+    try:
+        return str(json.loads(line)["text"])
+    except (ValueError, KeyError, TypeError):
+        shown = line.rstrip("\n")[:60]
+        raise DataError(f'{where}: expected {{"text": "..."}}, found {shown!r}.') from None
 
 
 def _optimism(loaded: FrontFile) -> list[str]:
@@ -250,6 +269,19 @@ def _bench_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{latency['mean_ms']:.2f} ({latency['p95_ms']:.2f})",
         f"{factor:.2f} [{low:.2f}, {high:.2f}]",
         f"{row['size']['bytes'] / 1e6:.1f}",
+    )
+
+
+def _served_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "throughput" not in row:
+        return ()
+    found = row["throughput"]
+    factor, low, high = found["ratio"]
+    return (
+        f"{found['rows_per_second']:,.0f} [{found['low']:,.0f}, {found['high']:,.0f}]",
+        f"{factor:.2f} [{low:.2f}, {high:.2f}]",
+        f"{found['text_rows_per_second']:,.0f}",
+        f"{found['instances']} x {found['threads']}, {found['batch_size']}",
     )
 
 

@@ -109,8 +109,9 @@ class Record:
         return union(self._trial(frozen, study) for study in self._studies for frozen in _started(study))
 
     def finished(self) -> list[Trial]:
-        """The trials in a final state."""
-        return [trial for trial in self.trials() if trial.state != "running"]
+        """This encoding's trials in a final state; those of others (recovery, recipes) do not count as designs."""
+        own = set(self._place.own())
+        return [trial for trial in self.trials() if trial.state != "running" and trial.study in own]
 
     def interrupted(self) -> list[Trial]:
         """Running trials of the newest study; with no driver at work, those that a dead one left behind."""
@@ -142,7 +143,14 @@ class Record:
         self._asked[design.key] = number
         self._keys.add(member.key)
 
-    def start(self, design: Design | None, member: Member, recipe: str = "search", number: int | None = None) -> int:
+    def start(
+        self,
+        design: Design | None,
+        member: Member,
+        recipe: str = "search",
+        number: int | None = None,
+        parents: Sequence[str] = (),
+    ) -> int:
         """Write down that a member is about to be evaluated.
 
         Args:
@@ -150,6 +158,7 @@ class Record:
             member: what will be evaluated.
             recipe: who proposed it.
             number: its trial; None: the one that waits for this design, or else a new one.
+            parents: keys of the members it was made from.
 
         Returns:
             The trial's number.
@@ -157,7 +166,7 @@ class Record:
         if number is None and design is not None:
             number = self._asked.pop(design.key, None)
         trial = self.study.ask() if number is None else self._live(number)
-        attributes = {"decoded": member.decoded, "weights": member.weights, "recipe": recipe}
+        attributes = {"decoded": member.decoded, "weights": member.weights, "recipe": recipe, "parents": list(parents)}
         if design is not None and not trial.params:
             attributes["knobs"] = dict(design)
         # The key comes last: a trial that has one is whole and can be submitted again.
@@ -269,6 +278,7 @@ class Record:
             seconds=seconds,
             node=attributes.get("node", ""),
             error=attributes.get("error"),
+            parents=tuple(attributes.get("parents", ())),
         )
 
 

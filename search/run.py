@@ -5,11 +5,13 @@ reading a run never loads torch.
 """
 
 import json
+import math
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -28,15 +30,24 @@ from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from search.so_far import CONFIG, driving, read_config
 from spaces.errors import CallerError, ConfigError, LimitError, RunError
+from spaces.knobs import IntRange
 from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Objective
-from spaces.space import Space
+from spaces.space import Axis, Space
 
 if TYPE_CHECKING:
-    from evaluators.prepare import Prepared
+    from evaluators.answers import Prediction
+    from evaluators.instances import Instances
+    from evaluators.ladder.steps import Settings
+    from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Task
+    from spaces.design import Member
 
 SUMMARY = "search.json"
+# Shares of a model's cost that recovery tries to do without.
+_STEEP_CUTS = (0.4, 0.55, 0.7)
+# Predicting shows how far it has come after so many seconds, and again after each so many.
+_PATIENCE_S, _REDRAW_S = 5.0, 0.5
 # A forecast times this many designs, spread over the ladder.
 _FORECAST_DESIGNS = 4
 
@@ -150,27 +161,111 @@ def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, displa
     shown.say(f"Wrote {out}.")
 
 
+def fastformers(
+    config: RunConfig, out: Path, settings: "Settings", price_per_hour: float, display: Display | None = None
+) -> dict[str, Any]:
+    """The published FastFormers ladder, each step built and measured; what `out` holds of it already is kept.
+
+    Args:
+        config: model, task, seed and fine-tuning.
+        out: for the steps' models, `ladder.json` and `ladder.md`.
+        settings: constants of the ladder.
+        price_per_hour: of this machine, in dollars.
+        display: shows progress.
+
+    Returns:
+        What ladder.json holds.
+
+    Raises:
+        RunError: `out` holds something else.
+    """
+    from evaluators.ladder.climb import STEPS_FILE, climb
+    from search import fastformers as ladder
+
+    if out.exists() and any(out.iterdir()) and not (out / STEPS_FILE).exists():
+        raise RunError(f"{out} is not empty. Name another folder with --out.")
+    shown = display or Display()
+    with closing(shown):
+        document = ladder.document(climb(_assignment(config), settings, out, shown.stage), price_per_hour)
+    (out / "ladder.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    (out / "ladder.md").write_text(ladder.markdown(document))
+    return document
+
+
 def predict(
-    model_dir: Path, text: str | None, file: Path | None, *, threads: int, batch_size: int
-) -> Iterator[dict[str, Any]]:
-    """Predictions of an exported model, one mapping per text, in order."""
-    from evaluators.artifact import Artifact
+    model_dir: Path, texts: Sequence[str] | Path, *, instances: "Instances | None", threads: int, batch_size: int
+) -> Generator[dict[str, Any], None, None]:
+    """Predictions of an exported model, one mapping per text, in order, while a file is still being read.
 
-    texts = [text] if text is not None else present.read_texts(file) if file else []
-    artifact = Artifact.open(model_dir, threads=threads)
-    for prediction in artifact.predict(texts, batch_size=batch_size):
-        yield {"label": prediction.label, "score": round(prediction.score, 6)}
+    Args:
+        model_dir: the model.
+        texts: themselves, or a JSONL file of them. All lines are checked before the first answer.
+        instances: processes that share the work; None: this one.
+        threads: that each may use.
+        batch_size: rows per call.
+    """
+    from evaluators import instances as serving
+
+    rows, total = _read_twice(texts) if isinstance(texts, Path) else (texts, len(texts))
+    with closing(Display()) as shown:
+        if instances is not None and (remark := serving.crowding(instances, threads)) is not None:
+            shown.say(remark)
+        found = serving.predict(model_dir, rows, instances=instances, threads=threads, batch_size=batch_size)
+        with closing(found):
+            for prediction in _watched(found, total, shown):
+                yield {"label": prediction.label, "score": round(prediction.score, 6)}
 
 
-def bench(model_dirs: list[Path], task: str, target: Path | None, threads: int | None, seed: int, format: str) -> str:
-    """Exported models side by side on a task's confirm rows, as text."""
+def _read_twice(file: Path) -> tuple[Iterable[str], int]:
+    """A file's texts and their number; only what cannot be read twice, such as a pipe, is held in memory."""
+    if file.is_file():
+        return present.read_texts(file), sum(1 for _ in present.read_texts(file))
+    texts = list(present.read_texts(file))
+    return texts, len(texts)
+
+
+def _watched(found: "Iterable[Prediction]", total: int, shown: Display) -> "Iterator[Prediction]":
+    """The same, with a bar where it takes long and answers do not go to the terminal themselves."""
+    due = time.monotonic() + _PATIENCE_S if sys.stderr.isatty() and not sys.stdout.isatty() else math.inf
+    for done, prediction in enumerate(found, start=1):
+        yield prediction
+        if time.monotonic() >= due:
+            shown.stage("predict", done, total)
+            due = time.monotonic() + _REDRAW_S
+
+
+def bench(
+    model_dirs: list[Path],
+    task: str,
+    target: Path | None,
+    *,
+    threads: int | None,
+    seed: int,
+    format: str,
+    instances: "Instances | None" = None,
+    batch_size: int | None = None,
+) -> str:
+    """Exported models side by side on a task's confirm rows, as text; with `instances` also on the whole machine."""
+    from evaluators import instances as serving
     from evaluators.assess import bench as measure
 
     config = RunConfig.parse(
         merged({"task": task, "target": read_yaml(target) if target else {}}, {"target.threads": threads})
     )
     with closing(Display()) as shown:
-        rows = measure(model_dirs, _task(config.task), _target(config), seed, shown.stage)
+        serve = None
+        if instances is not None:
+            if (remark := serving.crowding(instances, config.target.threads)) is not None:
+                shown.say(remark)
+            serve = partial(
+                serving.throughput,
+                instances=instances,
+                threads=config.target.threads,
+                batch_size=batch_size or serving.BATCH_SIZES,
+                seed=seed,
+                progress=partial(shown.stage, "throughput"),
+            )
+        rows = measure(model_dirs, _task(config.task), _target(config), seed, shown.stage, serve)
     return present.bench(rows, format)
 
 
@@ -179,6 +274,10 @@ def _check(config: RunConfig) -> None:
     names.known("samplers", config.search.sampler)
     names.known("runtimes", config.target.runtime)
     _task(config.task)
+    if config.recover.unlabeled is not None:
+        from evaluators.tasks.files import unlabeled_texts
+
+        unlabeled_texts(Path(config.recover.unlabeled))
     widths = config.space.quantization
     executed = _runtime(config).bits
     for bits in ((widths.bits or ()) + (widths.embeddings or ())) if widths else ():
@@ -213,7 +312,53 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         }
         if summary.evaluated:
             (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
-        return _verify(config, folder, prepared, space, record, display)
+        if config.recover.members:
+            _recover(config, folder, prepared, space, record, display)
+        return _verify(config, folder, prepared, space, Record.open(folder, storage=config.search.storage), display)
+
+
+def _recover(
+    config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record, display: Display
+) -> None:
+    """Distil what deserves it; the members that come out stand in a study of their own."""
+    from evaluators.transformer import TransformerEvaluator
+    from search.recover import STUDY, Plan, Recovery
+    from spaces.axes.pruning import Pruning
+
+    storage = config.search.storage
+    if Record.exists(folder, storage=storage, study=STUDY):
+        recovered = Record.open(folder, storage=storage, study=STUDY).reopen_with(record.bounds)
+    else:
+        recovered = Record.create(
+            folder, objectives=record.objectives, bounds=record.bounds, storage=storage, study=STUDY
+        )
+    plan = Plan(
+        members=config.recover.members,
+        epochs=config.recover.epochs,
+        rows=config.search.rows,
+        family=Pruning.family,
+        fair=prepared.fair,
+        objectives=config.objectives,
+    )
+    with closing(_runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
+        Recovery(space, record, recovered, runner, plan, display.stage).run(_steep(space))
+    Record.open(folder, storage=storage).write_csv()
+
+
+def _steep(space: Space) -> "list[Member]":
+    """Members that only training makes useful: shallow and narrow at once, where search goes one step at a time."""
+    from spaces.design import Design
+
+    neutral = space.identity()
+    depth, cut = space.knobs.get("prune.depth"), space.knobs.get("prune.cut")
+    if not isinstance(depth, IntRange) or cut is None:
+        return []
+    narrow = {name: value for axis in space.axes[1:] for name, value in axis.ladder()[-1].items()}
+    return [
+        space.decode(Design({**neutral, **narrow, "prune.depth": layers, "prune.cut": share}))
+        for layers in range(max(2, depth.high // 3), depth.high + 1)
+        for share in _STEEP_CUTS
+    ]
 
 
 def _verify(
@@ -221,7 +366,8 @@ def _verify(
 ) -> int:
     from evaluators.assess import TransformerAssessor
     from evaluators.transformer import TransformerEvaluator
-    from search.verify import Situation, verify_front
+    from search.situation import Situation
+    from search.verify import verify_front
 
     make = partial(TransformerEvaluator, prepared.workload)
     summary, latency = folder / SUMMARY, prepared.workload.latency
@@ -236,6 +382,7 @@ def _verify(
         limits={limit.name: limit.asked for limit in config.limits.limits()},
         objectives=tuple({"accuracy": ACCURACY, "latency": LATENCY, "size": SIZE}[name] for name in config.objectives),
         members=config.verify.members,
+        cascades=config.verify.cascades,
         confidence=config.confidence,
         seed=config.search.seed,
         target=prepared.workload.target,
@@ -251,10 +398,17 @@ def _verify(
 
 def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
     """Everything a run needs before its first design; what is on disk already is read back."""
-    from evaluators.prepare import Assignment, prepare
+    from evaluators.prepare import prepare
+
+    return prepare(_assignment(config), folder, display.stage)
+
+
+def _assignment(config: RunConfig) -> "Assignment":
+    """What is to be compressed, for where."""
+    from evaluators.prepare import Assignment
     from evaluators.training.finetune import FinetuneSettings
 
-    assignment = Assignment(
+    return Assignment(
         model=config.model,
         task=_task(config.task),
         runtime=_runtime(config),
@@ -268,9 +422,17 @@ def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared"
         max_length=config.finetune.max_length,
         timing_inputs=config.verify.inputs,
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
+        distill=_distillation(config),
+        vocabulary=bool(config.space.vocabulary),
+        unlabeled=None if config.recover.unlabeled is None else Path(config.recover.unlabeled),
         trust_remote_code=config.trust_remote_code,
     )
-    return prepare(assignment, folder, display.stage)
+
+
+def _distillation(config: RunConfig) -> Any:
+    from evaluators.training.distill import DistillSettings
+
+    return DistillSettings(epochs=config.recover.epochs, learning_rate=config.recover.learning_rate)
 
 
 def _task(config: TaskConfig) -> "Task":
@@ -318,6 +480,7 @@ def _space(config: RunConfig, prepared: "Prepared") -> Space:
     """The axes that are asked for, over what the runtime executes."""
     from spaces.axes.pruning import PruningAxis
     from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
+    from spaces.axes.vocabulary import VocabularyAxis
 
     executed = prepared.assignment.runtime.bits
     units = config.space.pruning or PruningConfig(blocks=False, heads=False, ffn=False)
@@ -332,7 +495,12 @@ def _space(config: RunConfig, prepared: "Prepared") -> Space:
         ffn=units.ffn,
     )
     quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"])
-    return Space([pruning, quantization], rules=[forget_absent_parts])
+    further: list[Axis] = []
+    if config.space.vocabulary and prepared.vocabulary is not None:
+        ranking = prepared.vocabulary
+        sizes = [max(ranking.required, round(share * ranking.seen)) for share in config.space.vocabulary.shares]
+        further.append(VocabularyAxis(prepared.shape, sizes))
+    return Space([pruning, quantization, *further], rules=[forget_absent_parts])
 
 
 def _widths(config: RunConfig, runtime: "Runtime") -> dict[str, tuple[int, ...]]:

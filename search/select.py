@@ -15,7 +15,9 @@ from spaces.errors import InfeasibleError
 from spaces.objectives import ACCURACY, Bound
 
 Preference: TypeAlias = Literal["accuracy", "latency", "size", "knee"]
+Kind: TypeAlias = Literal["single", "cascade"]
 
+_NOUNS: Mapping[Kind, str] = {"single": "member", "cascade": "cascade"}
 # Drops beyond this count as equally bad when the knee is looked for; the depth of the hypervolume's accuracy axis.
 KNEE_DEPTH = 0.05
 
@@ -58,10 +60,12 @@ def cost(member: MemberFigures, bound: Bound) -> float:
             return size_bytes(member)
 
 
-def eligible(members: Sequence[MemberFigures]) -> list[MemberFigures]:
-    """Members that may be picked: measured, not collapsed, not demoted; verified ones if there is any at all."""
+def eligible(members: Sequence[MemberFigures], kind: Kind = "single") -> list[MemberFigures]:
+    """Members of a kind that may be picked: measured, not collapsed, not demoted; verified ones if there are any."""
     sound = [
-        m for m in members if m.note is None and m.latency and m.size and {"confirm", "search"} & m.accuracy.keys()
+        m
+        for m in members
+        if m.kind == kind and m.note is None and m.latency and m.size and {"confirm", "search"} & m.accuracy.keys()
     ]
     return [m for m in sound if m.verified] or ([] if any(m.verified for m in members) else sound)
 
@@ -110,6 +114,7 @@ def select(
     bounds: Sequence[Bound],
     prefer: Preference | None = None,
     min_accuracy: float | None = None,
+    kind: Kind = "single",
 ) -> MemberFigures:
     """The member to take under `bounds`.
 
@@ -118,6 +123,7 @@ def select(
         bounds: limits, all of which hold.
         prefer: what decides among those within; see the module's docstring if None.
         min_accuracy: least accuracy on confirm, as a fraction; a limit like the others.
+        kind: single models, or cascades of them.
 
     Returns:
         A verified member, or an unverified one (its `verified` says so) where the run has verified none yet.
@@ -127,10 +133,10 @@ def select(
     """
     floor = () if min_accuracy is None else (Bound("accuracy", ACCURACY.cost(min_accuracy), f"{min_accuracy:g}"),)
     asked = (*bounds, *floor)
-    members = eligible(front.members)
+    members = eligible(front.members, kind)
     if not members:
         raise InfeasibleError(
-            f"{front.run} has no sound member to pick from ({len(front.members)} listed). Search on: `resume`."
+            f"{front.run} has no sound {_NOUNS[kind]} to pick from ({len(front.members)} listed). Search on: `resume`."
         )
     qualified = within(members, asked)
     if not qualified:

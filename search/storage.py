@@ -78,6 +78,10 @@ class Place:
             return False
         return bool(self._rounds())
 
+    def own(self) -> list[str]:
+        """Short names of this encoding's studies."""
+        return [self.short(name) for name in self._rounds().values()]
+
     def short(self, name: str) -> str:
         """A study's name without the run's."""
         return name.removeprefix(self._prefix)

@@ -38,6 +38,7 @@ class Parts:
         neurons: FFN neurons in all.
         bits: widths of the layers' weights, widest first.
         embeddings: width of the tables.
+        tokens: of a pruned vocabulary; None: all stay.
     """
 
     layers: int
@@ -45,6 +46,7 @@ class Parts:
     neurons: int | None
     bits: tuple[int, ...]
     embeddings: int | None
+    tokens: int | None = None
 
     @classmethod
     def of(cls, decoded: Mapping[str, Any] | None) -> "Parts | None":
@@ -59,6 +61,7 @@ class Parts:
             sum(layer["ffn"] for layer in layers) if all("ffn" in layer for layer in layers) else None,
             tuple(sorted(widths, reverse=True)),
             decoded.get("embeddings", {}).get("bits"),
+            decoded.get("embeddings", {}).get("vocabulary"),
         )
 
     @property
@@ -120,20 +123,40 @@ class Row:
 
 
 def front_table(front: FrontFile, *, unverified: bool = False) -> list[Row]:
-    """The members, fastest first; unverified ones behind, and only if asked for or if there are no others."""
+    """The single models, fastest first; unverified ones behind, and only if asked for or if there are no others."""
+    rows = _rows(front, "single")
+    return [row for row in rows if unverified or row.verified] or rows
+
+
+def cascade_table(front: FrontFile) -> list[Row]:
+    """The cascades, fastest first."""
+    return _rows(front, "cascade")
+
+
+def _rows(front: FrontFile, kind: str) -> list[Row]:
     picked: dict[str | None, list[str]] = {}
     for pick in front.picks:
         picked.setdefault(pick.key, []).append(pick.name)
     whole = _whole(front)
-    rows = [_row(member, tuple(picked.get(member.key, ())), whole) for member in front.members]
-    rows.sort(key=lambda row: (not row.verified, row.mean_ms is None, row.mean_ms or 0.0, row.bytes or 0, row.key))
-    return [row for row in rows if unverified or row.verified] or rows
+    rows = [_row(each, tuple(picked.get(each.key, ())), whole) for each in front.members if each.kind == kind]
+    return sorted(
+        rows, key=lambda row: (not row.verified, row.mean_ms is None, row.mean_ms or 0.0, row.bytes or 0, row.key)
+    )
 
 
 def baseline_table(front: FrontFile) -> list[Row]:
     """The baselines in the order of front.json, their names as keys."""
     whole = _whole(front)
     return [replace(_row(member, (), whole), key=name) for name, member in front.baselines.items()]
+
+
+def described(member: MemberFigures, front: FrontFile) -> str:
+    """What a member is, in one line: its design, or a cascade's members in turn."""
+    if member.kind == "cascade":
+        return f"a cascade of {' then '.join(key[: _KEY_DIGITS // 2] for key in member.parents)}"
+    fair = front.baselines.get("fair")
+    origin = ", distilled" if member.weights.startswith("recovered") else ""
+    return summary(member.decoded, None if fair is None else fair.decoded) + origin
 
 
 def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None = None) -> str:
@@ -155,6 +178,8 @@ def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None =
     said += [] if not parts.bits else ["/".join(_width(bits) for bits in parts.bits)]
     if parts.embeddings is not None and parts.bits != (parts.embeddings,):
         said.append(f"emb {_width(parts.embeddings)}")
+    if parts.tokens is not None:
+        said.append(f"{parts.tokens:,} tokens")
     return ", ".join(said)
 
 

@@ -3,12 +3,12 @@
 Knows the order of measuring: scores, then time with nothing else of the run busy, then picks, then test for the picks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from evaluators.base import Assessor, Verify, Watch
+from evaluators.base import Verify, Watch
 from search import front_file
 from search.candidates import Point, choose
 from search.certificate import Certificate, Test, certify, non_inferiority_of_losses, sequence
@@ -18,59 +18,21 @@ from search.front_file import FrontFile, SplitRecord
 from search.members import Exported, accuracy_figure, baseline, unverified, verified
 from search.picks import picks, to_certify
 from search.record import Record, Trial
-from search.runners.base import Runner
 from search.select import meets
+from search.situation import Situation
+from search.verify_cascades import Verified, verify_cascades
 from spaces.objectives import ACCURACY, Bound, Complete, Objective
-from spaces.space import Space
-from spaces.target import Target
 
+# What members are scored on; cascades take their thresholds from the calibration rows.
+_SPLITS = ("calibration", "search", "confirm")
 # Whose test rows are read, at most: one read of each, after every choice is made.
 TESTED = ("limits", "certified", "smallest_within")
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is verified, with what, and under which limits.
-
-    Args:
-        folder: the run's.
-        space: decodes what the record holds.
-        record: every trial of the run.
-        assessor: builds, scores and times.
-        pool: makes the runner that scores members side by side.
-        inline: makes a runner that works alone, for the test rows.
-        bounds: the limits in absolute units; `limits` as asked.
-        objectives: what the front is over, once verified.
-        members: how many to verify.
-        confidence: of the certificate.
-        seed: of the run.
-        target: where latency is measured.
-        splits: by name, rows and hash.
-        latency_model, search: figures that are handed on to front.json.
-    """
-
-    folder: Path
-    space: Space
-    record: Record
-    assessor: Assessor
-    pool: Callable[[], Runner]
-    inline: Callable[[], Runner]
-    bounds: tuple[Bound, ...]
-    limits: Mapping[str, str]
-    objectives: tuple[Objective, ...]
-    members: int
-    confidence: float
-    seed: int
-    target: Target
-    splits: Mapping[str, tuple[int, str]]
-    latency_model: Mapping[str, float]
-    search: Mapping[str, float]
 
 
 def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     """Verify the run's front, pick, certify, read test for the picks, and write front.json."""
     on_front = search_front(situation.record)
-    chosen = {point.key for point in choose([_point(trial) for trial in on_front], situation.bounds, situation.members)}
+    chosen = _chosen(situation, on_front)
     known = situation.assessor.baselines(watch)
     exported, failures = _score(situation, [trial for trial in on_front if trial.key in chosen], watch)
     timings = situation.assessor.time({each.trial.key: each.folder for each in exported}, watch)
@@ -85,7 +47,13 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         verified(situation.folder, each, situation.assessor, timings[each.trial.key], fair_bytes) for each in exported
     ]
     members = [replace(member, meets_limits=_within(member, situation.bounds)) for member in members]
-    certificate, answers = _answers(situation, members, exported)
+    sound = {member.key for member in members if member.note is None}
+    stages = Verified([each for each in exported if each.trial.key in sound], timings, known)
+    cascades = [
+        replace(cascade, meets_limits=_within(cascade, situation.bounds))
+        for cascade in verify_cascades(situation, stages, fair_bytes, watch)
+    ]
+    certificate, answers = _answers(situation, [*members, *cascades], exported)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
     members = _with_test(situation, members, [each for each in exported if each.trial.key in tested], watch)
     measured = {member.key for member in members}
@@ -94,7 +62,10 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         _described(situation, reads=_reads_before(situation.folder) + bool(tested)),
         baselines=baselines,
         hypervolume=_hypervolume(members, baselines["fair"], situation.objectives),
-        members=tuple(members + rest),
+        hypervolume_with_cascades=(
+            _hypervolume([*members, *cascades], baselines["fair"], situation.objectives) if cascades else None
+        ),
+        members=tuple(members + cascades + rest),
         picks=answers,
         certificate=certificate,
     )
@@ -103,10 +74,30 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
 
 
 def search_front(record: Record) -> list[Trial]:
-    """The complete trials that no other dominates in what search measured."""
+    """The complete trials that no other dominates in what search measured.
+
+    A model without part of its vocabulary does not dominate one that has all of it: it knows fewer words of texts that
+    the task's rows do not show.
+    """
     complete = [trial for trial in record.trials() if trial.state == "complete"]
     objectives = record.objectives
-    return front(complete, costs=lambda trial: [each.cost(trial.values[each.name]) for each in objectives])
+    return front(
+        complete,
+        costs=lambda trial: [_vocabulary_pruned(trial), *(each.cost(trial.values[each.name]) for each in objectives)],
+    )
+
+
+def _vocabulary_pruned(trial: Trial) -> bool:
+    return trial.decoded.get("embeddings", {}).get("vocabulary") is not None
+
+
+def _chosen(situation: Situation, on_front: Sequence[Trial]) -> set[str]:
+    """Keys of the members worth verifying: as many with a pruned vocabulary as with a whole one."""
+    groups = [[trial for trial in on_front if _vocabulary_pruned(trial) == pruned] for pruned in (False, True)]
+    places = situation.members if not all(groups) else -(-situation.members // 2)
+    return {
+        point.key for group in groups for point in choose([_point(trial) for trial in group], situation.bounds, places)
+    }
 
 
 def _point(trial: Trial) -> Point:
@@ -130,7 +121,7 @@ def _score(situation: Situation, trials: Sequence[Trial], watch: Watch) -> tuple
         while queue or waiting:
             while queue and len(waiting) < runner.slots:
                 each = _built(situation, queue.pop(0))
-                job = Verify(each.member, each.folder.resolve())
+                job = Verify(each.member, each.folder.resolve(), _SPLITS if situation.cascades else _SPLITS[1:])
                 waiting[job.key] = each
                 runner.submit(job)
             evaluation = runner.next_done()

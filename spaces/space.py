@@ -71,23 +71,33 @@ class Space:
         """What `design` means; equal members have equal keys however they are written."""
         self.check(design)
         configs = tuple(axis.decode({name: design[name] for name in axis.knobs}) for axis in self.axes)
-        for rule in self._rules:
-            configs = rule(configs)
-        return Member(configs, self._weights)
+        return Member(self._ruled(configs), self._weights)
 
     def member(self, decoded: Mapping[str, Any], weights: str) -> Member:
         """The member that a record holds in decoded form."""
         return Member(tuple(axis.config.from_decoded(decoded) for axis in self.axes), weights)
+
+    def beside(self, member: Member, family: str) -> list[Member]:
+        """Members of the same weights and config of `family`: every rung of the other axes, no model twice."""
+        rungs: list[tuple[Config, ...]] = [()]
+        for axis, config in zip(self.axes, member.configs, strict=True):
+            steps = [config] if axis.config.family == family else [axis.decode(step) for step in axis.ladder()]
+            rungs = [(*rung, step) for rung in rungs for step in steps]
+        members = [Member(self._ruled(configs), member.weights) for configs in rungs]
+        return list({other.key: other for other in members}.values())
 
     def identity(self) -> Design:
         """The original model as a design of this space."""
         return Design({name: value for axis in self.axes for name, value in axis.neutral().items()})
 
     def seeds(self) -> list[Design]:
-        """Where to start, the identity first: every rung of one axis beside every one of the others, no model twice."""
-        rungs: list[dict[str, Scalar]] = [{}]
-        for axis in self.axes:
-            rungs = [{**rung, **axis.neutral(), **step} for step in axis.ladder() for rung in rungs]
+        """Where to start, no model twice: the identity; every rung of the first axis beside every one of the second,
+        the others neutral; then each other axis' rungs beside the first axis' and the second's last one."""
+        neutral = {name: value for axis in self.axes for name, value in axis.neutral().items()}
+        ladders = [[{**axis.neutral(), **step} for step in axis.ladder()] for axis in self.axes]
+        first, second, others = ladders[0], (ladders[1:2] or [[{}]])[0], ladders[2:]
+        rungs = [{**neutral, **rung, **step} for step in second for rung in first]
+        rungs += [{**neutral, **rung, **second[-1], **step} for other in others for step in other for rung in first]
         unique: dict[str, Design] = {}
         for design in (self.identity(), *(Design(rung) for rung in rungs)):
             unique.setdefault(self.decode(design).key, design)
@@ -103,6 +113,11 @@ class Space:
     def log10_designs(self) -> float:
         """Decimal logarithm of the number of designs (grid points of continuous knobs)."""
         return sum(math.log10(_cardinality(knob)) for knob in self.knobs.values())
+
+    def _ruled(self, configs: tuple[Config, ...]) -> tuple[Config, ...]:
+        for rule in self._rules:
+            configs = rule(configs)
+        return configs
 
     def describe(self) -> dict[str, object]:
         """Cardinality, knobs per axis and the extreme designs, for people and for --dry-run."""

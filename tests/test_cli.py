@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors on standard error, and what it does not load."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search import cli
+from evaluators import cores
+from evaluators.instances import Throughput
+from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+from search import cli, present
+from tests.test_artifact import export
 from tests.tiny_task import write_encoder, write_rows
 
 
@@ -95,7 +100,7 @@ def test_names_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str],
     assert "minilm" in refused(capsys, "search", "--task", rows, "--model", "no/such/folder", *out)
     assert not (tmp_path / "run").exists()
     assert "samplers" in refused(capsys, "list", "things")
-    assert "--recover" in refused(capsys, "search", "--recover", "3", *out)
+    assert "--no-such-option" in refused(capsys, "search", "--no-such-option", "3", *out)
 
 
 def test_a_model_without_text_or_weights_is_refused(
@@ -135,6 +140,95 @@ def test_what_is_no_exported_model_is_refused(capsys: pytest.CaptureFixture[str]
     assert "design.json" in refused(capsys, "predict", tmp_path, "--text", "a film")
     assert "design.json" in refused(capsys, "bench", tmp_path, "--task", rows)
     assert "--text" in refused(capsys, "predict", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(OnnxRuntime(), tmp_path_factory.mktemp("exported") / "model")
+
+
+def write_texts(path: Path, *texts: str) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "many", ""])
+def test_a_wrong_number_of_instances_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path, number: str
+) -> None:
+    texts = write_texts(tmp_path / "in.jsonl", "a film")
+    assert "number from 1, or auto" in refused(capsys, "predict", tmp_path, "--file", texts, f"--instances={number}")
+    assert "number from 1, or auto" in refused(capsys, "bench", tmp_path, "--task", rows, f"--instances={number}")
+
+
+def test_options_that_go_together_are_asked_for_together(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: Path
+) -> None:
+    assert "--file" in refused(capsys, "predict", tmp_path, "--text", "a film", "--instances", "2")
+    assert "--instances" in refused(capsys, "bench", tmp_path, "--task", rows, "--batch-size", "8")
+
+
+def test_a_file_is_predicted_in_order_by_one_process_or_several(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
+    texts = write_texts(tmp_path / "in.jsonl", *["a warm film", "two hours of boredom and boredom", "dull"] * 50)
+    code, alone, _ = call(capsys, "predict", exported, "--file", texts)
+    assert code == 0
+    assert len(alone.splitlines()) == 150
+    code, shared, err = call(capsys, "predict", exported, "--file", texts, "--instances", "3", "--batch-size", "4")
+    assert code == 0
+    assert ("take turns" in err) == (cores.usable_instances(1) < 3)
+    for one, other in zip(alone.splitlines(), shared.splitlines(), strict=True):
+        assert json.loads(one)["label"] == json.loads(other)["label"]
+        assert json.loads(one)["score"] == pytest.approx(json.loads(other)["score"], abs=1e-5)
+
+
+def test_lines_without_text_are_named_before_any_answer(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
+    texts = write_texts(tmp_path / "in.jsonl", "a film", "dull")
+    texts.write_text(texts.read_text() + '{"txt": "a film"}\n')
+    assert "line 3: expected" in refused(capsys, "predict", exported, "--file", texts, "--instances", "1")
+    (tmp_path / "latin.jsonl").write_bytes('{"text": "café"}\n'.encode("latin-1"))
+    assert "not UTF-8" in refused(capsys, "predict", exported, "--file", tmp_path / "latin.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    assert "is empty" in refused(capsys, "predict", exported, "--file", tmp_path / "empty.jsonl")
+
+
+def test_a_pipe_can_be_predicted(exported: Path) -> None:
+    command = [sys.executable, "-m", "search.cli", "predict", str(exported), "--file", "/dev/stdin"]
+    done = subprocess.run(command, input='{"text": "a film"}\n' * 3, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_instances(exported: Path, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "in.jsonl", *["a warm film"] * 200_000)
+    command = [sys.executable, "-m", "search.cli", "predict", str(exported), "--file", str(texts), "--instances", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert "label" in json.loads(running.stdout.readline())
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert len(children) == 2
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_bench_prints_throughput_beside_latency_where_it_was_measured() -> None:
+    row = {
+        "model": "a",
+        "accuracy": {"value": 0.9, "ci95": [0.8, 1.0], "n": 10},
+        "drop": {"value": 0.0, "ci95": [0.0, 0.0]},
+        "latency": {"mean_ms": 1.0, "p95_ms": 2.0, "speedup": [1.0, 1.0, 1.0]},
+        "size": {"bytes": 1_000_000, "tokenizer_bytes": 0},
+    }
+    assert "rows/s" not in present.bench([row], "table")
+    found = Throughput(4, 2, 8, (1000.0, 1200.0, 1100.0), (900.0, 900.0, 900.0))
+    shown = present.bench([{**row, "throughput": found.to_json(found, seed=0)}], "table")
+    assert "1,100 [1,000, 1,200]  1.00 [1.00, 1.00]  900" in shown
+    assert "4 x 2, 8" in shown
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +328,21 @@ def test_status_and_report_and_bench(capsys: pytest.CaptureFixture[str], tiny_ru
     table = json.loads(out)
     assert [row["model"] for row in table] == [str(model), str(tiny_run / "baseline" / "fair")]
     assert table[0]["latency"]["speedup"] == [1.0, 1.0, 1.0]
+    assert "throughput" not in table[0]
+
+
+@pytest.mark.slow
+def test_bench_measures_the_whole_machine(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
+    rows, base = tiny_run.parent / "rows.csv", tiny_run / "baseline"
+    command = ("bench", base / "fair", base / "pipeline", "--task", rows, "--instances", "auto", "--format", "json")
+    code, out, _ = call(capsys, *command, "--batch-size", "4")
+    assert code == 0
+    ours, plain = (row["throughput"] for row in json.loads(out))
+    assert ours["ratio"] == [1.0, 1.0, 1.0]
+    assert all(one["low"] <= one["rows_per_second"] <= one["high"] for one in (ours, plain))
+    assert (ours["instances"], ours["threads"], ours["batch_size"]) == (cores.usable_instances(1), 1, 4)
+    assert (plain["instances"], plain["threads"], plain["batch_size"]) == (1, cores.usable_instances(1), 1)
+    assert [row["drop"]["value"] for row in json.loads(out)] == [0.0, 0.0]
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from evaluators.synthetic import SyntheticConfig, SyntheticEvaluator, dtlz2, syn
 from search import front_file
 from search.front_file import FrontFile
 from search.record import Record
-from search.verify import Situation, verify_front
+from search.situation import Situation
+from search.verify import verify_front
 from spaces.design import Design, Member
 from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Complete, Evaluation, Failed
 from spaces.target import Target
@@ -115,6 +116,7 @@ def situation(folder: Path, bench: Bench, bounds: tuple[Bound, ...] = ()) -> Sit
         limits={bound.name: bound.asked for bound in bounds},
         objectives=(ACCURACY, LATENCY, SIZE),
         members=24,
+        cascades=0,
         confidence=0.95,
         seed=0,
         target=Target(),

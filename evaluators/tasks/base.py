@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Inputs = Mapping[str, NDArray[np.int64]]
+# Stands for the class of a row that nobody labelled.
+UNLABELED = -1
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Rows:
 
     def first(self, n: int | None) -> "Rows":
         return Rows(self.texts[:n], self.labels[:n])
+
+    def take(self, indices: Sequence[int]) -> "Rows":
+        """The rows at `indices`, in that order."""
+        return Rows(tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices))
 
     @cached_property
     def sha256(self) -> str:

@@ -65,6 +65,24 @@ def read_columns(path: Path) -> Columns:
         raise DataError(f"Cannot read {path}: {' '.join(str(error).split())}. Is it really {path.suffix}?") from None
 
 
+def unlabeled_texts(path: Path, column: str = "text") -> tuple[str, ...]:
+    """The texts of a file without labels: the lines of a .txt file, or one column of the others; empty ones left out.
+
+    Raises:
+        DataError: no such file, an unknown or damaged format, no such column, or no text.
+    """
+    if path.suffix.lower() == ".txt" and path.is_file():
+        found: Sequence[object] = path.read_text(encoding="utf-8-sig").splitlines()
+    else:
+        columns = read_columns(path)
+        check_columns({"text": column}, list(columns), str(path))
+        found = columns[column]
+    texts = tuple(text for text in found if isinstance(text, str) and text.strip())
+    if not texts:
+        raise DataError(f"{path} has no text. Give a file with a text per line, or a column {column!r}.")
+    return texts
+
+
 def _read_csv(path: Path, delimiter: str = ",") -> Columns:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)

@@ -54,11 +54,11 @@ class FrontMoves:
         Chances go by the volume that a member alone dominates: where the front is crowded, as it is among designs that
         hardly differ from the original, another one is worth little.
         """
-        complete = [trial for trial in self._record.trials() if trial.state == "complete"]
+        complete = [t for t in self._record.trials() if t.state == "complete" and t.knobs is not None]
         within = [trial for trial in complete if self._record.violation(trial) == 0]
         best = front(within, costs=self._costs) or sorted(complete, key=self._record.violation)[:_NEAREST]
         weights = self._weights(best) if within else [1.0] * len(best)
-        return {Design(t.knobs): weight for t, weight in zip(best, weights, strict=True) if t.knobs is not None}
+        return {Design(t.knobs or {}): weight for t, weight in zip(best, weights, strict=True)}
 
     def _weights(self, trials: Sequence[Trial]) -> list[float]:
         columns = [_scaled([o.cost(t.values[o.name]) for t in trials], o.unit) for o in self._record.objectives]

@@ -1,0 +1,298 @@
+"""Distilled weights of cut models: trained, kept beside the run, and put back. Knows weights; decides nothing.
+
+What is kept are the tensors that training changed, under the original's names. Put back into the original, whose other
+units stay as they were, they make a model of the original's shape, which the same pruning cuts into the trained one:
+so recovered members are assembled, scored and exported like all others.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy, LayerParts
+from evaluators.base import Train
+from evaluators.compensation import InverseMoments
+from evaluators.models import load_classifier
+from evaluators.runtimes.base import Runtime, Template
+from evaluators.tasks.base import Encoded
+from evaluators.training.distill import Distilled, DistillSettings, distill
+from evaluators.training.pupil import Pupil
+from evaluators.training.rounding import Rounding
+from evaluators.training.teacher import Teacher
+from evaluators.transforms.base import build
+from evaluators.transforms.standing_in import standing_in
+from spaces.axes.pruning import Pruning
+from spaces.axes.quantization import Quantization
+from spaces.design import Member
+from spaces.errors import RunError
+from spaces.shape import ModelShape
+
+ORIGINAL = "finetuned"
+_METADATA = "paretoformer"
+_TEMPLATES = 3  # of recovered weights that a worker keeps open
+_COMPARED = 256  # train rows that decide between two starts
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What distillation needs besides the member.
+
+    Args:
+        checkpoint: the original's folder or Hub id.
+        classes: of the task.
+        rows: tokenised train rows; label -1 where there is none.
+        settings: of distillation; a job says for how many epochs.
+        seed: draws batches and held-out rows.
+        folder: where weights are kept, one file per id.
+        device: where to train.
+        trust_remote_code: run the model author's code.
+    """
+
+    checkpoint: str
+    classes: tuple[str, ...]
+    rows: Encoded
+    settings: DistillSettings
+    seed: int
+    folder: Path
+    device: str = "cpu"
+    trust_remote_code: bool = False
+
+    def path(self, weights: str) -> Path:
+        """The file of recovered weights."""
+        return self.folder / f"{weights.partition(':')[2]}.safetensors"
+
+    def original(self) -> PreTrainedModel:
+        """The original, loaded."""
+        loaded = load_classifier(self.checkpoint, self.classes, trust_remote_code=self.trust_remote_code)
+        model: PreTrainedModel = loaded[0]
+        return model
+
+
+class Recoverer:
+    """Trains members of one run; loads the original and its answers once.
+
+    Args:
+        recovery: what to train with.
+        moments: make a cut model start where the units that stay stand in for those that go.
+    """
+
+    def __init__(self, recovery: Recovery, moments: InverseMoments) -> None:
+        self._recovery = recovery
+        self._moments = moments
+
+    def train(self, job: Train) -> dict[str, float]:
+        """Distil a member and keep its weights, unless they are there already.
+
+        Returns:
+            Figures: `epochs` trained, `best_epoch`, `held_out_kl` before and after, `training_seconds`.
+        """
+        path = self._recovery.path(job.weights)
+        if path.exists():
+            return _figures(path)
+        pruning = job.member.config(Pruning)
+        done = self._distilled(self._student(job.member), job)
+        figures = {"training_seconds": sum(epoch.seconds for epoch in done.epochs), **_summary(done)}
+        keep(path, changed(done.model, self._original, pruning), pruning, figures)
+        return figures
+
+    def _student(self, member: Member) -> PreTrainedModel:
+        """The cut model that training starts from.
+
+        Refitting what stays helps where little goes; where most goes its layers' inputs are no longer those that it was
+        refitted for. So of the two the one nearer to the original on some train rows is taken.
+        """
+        pruning = member.config(Pruning)
+        if member.weights != ORIGINAL:
+            return build(pruning, put_back(self._original, *load(self._recovery.path(member.weights))))
+        plain = build(pruning, self._original)
+        if not self._moments:
+            return plain
+        refitted = build(pruning, standing_in(pruning, self._original, self._moments))
+        return min((refitted, plain), key=self._divergence)
+
+    def _divergence(self, student: PreTrainedModel) -> float:
+        rows, device = self._recovery.rows, self._recovery.device
+        pupil = Pupil(nn.Module.to(student, device), self._teacher, rows, {}, self._recovery.settings, device)
+        divergence, _ = pupil.exam(range(min(_COMPARED, len(rows))))
+        return divergence
+
+    def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
+        kept = [index for index, units in enumerate(job.member.config(Pruning).layers) if units is not None]
+        return distill(
+            student,
+            self._teacher,
+            self._recovery.rows,
+            followers(kept, self._shape.layers),
+            self._recovery.settings.lasting(job.epochs),
+            seed=self._recovery.seed,
+            device=self._recovery.device,
+            rounding=Rounding.of(job.member.config(Quantization), student, kept),
+        )
+
+    @cached_property
+    def _original(self) -> PreTrainedModel:
+        return self._recovery.original()
+
+    @property
+    def _shape(self) -> ModelShape:
+        return Anatomy.of(self._original).shape
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        layers = range(self._shape.layers)
+        return Teacher.of(self._original, self._recovery.rows, hidden_layers=layers, device=self._recovery.device)
+
+
+class Templates:
+    """The templates of a run by the id of their weights; those of recovered weights are made when asked for.
+
+    Args:
+        original: of the original weights.
+        runtime: makes templates.
+        recovery: knows where recovered weights are; None where there are none.
+    """
+
+    def __init__(self, original: Template, runtime: Runtime, recovery: Recovery | None) -> None:
+        self._original = original
+        self._runtime = runtime
+        self._recovery = recovery
+        self._made: dict[str, Template] = {}
+
+    def of(self, weights: str) -> Template:
+        """The template of some weights.
+
+        Raises:
+            RunError: there are no weights of that id.
+        """
+        if weights == ORIGINAL:
+            return self._original
+        if weights not in self._made:
+            if self._recovery is None:
+                raise RunError(f"This run has no weights {weights}; it has {ORIGINAL} only.")
+            if len(self._made) >= _TEMPLATES:
+                del self._made[next(iter(self._made))]
+            model = put_back(self._model, *load(self._recovery.path(weights)))
+            self._made[weights] = self._runtime.template(model).with_vocabulary(self._original.ranking)
+        return self._made[weights]
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        assert self._recovery is not None
+        return self._recovery.original()
+
+
+def followers(kept: Sequence[int], layers: int) -> dict[int, int]:
+    """By student layer, the original's layer whose output it shall learn: the one that fed the next layer kept."""
+    return {place: (kept[place + 1] if place + 1 < len(kept) else layers) - 1 for place in range(len(kept))}
+
+
+def changed(student: PreTrainedModel, original: PreTrainedModel, pruning: Pruning) -> dict[str, Tensor]:
+    """A trained student's tensors by the original's names, but for those that are the original's own."""
+    names, whole = _original_names(original, pruning), dict(original.named_parameters())
+    tensors = {names(name): tensor.detach() for name, tensor in student.named_parameters()}
+    return {
+        name: tensor.contiguous()
+        for name, tensor in tensors.items()
+        if tensor.shape != whole[name].shape or not torch.equal(tensor, whole[name])
+    }
+
+
+def put_back(original: PreTrainedModel, tensors: Mapping[str, Tensor], pruning: Pruning) -> PreTrainedModel:
+    """A copy of `original` whose units that `pruning` keeps have trained weights.
+
+    Args:
+        original: stays as it was.
+        tensors: of `changed`.
+        pruning: what the student kept.
+    """
+    model, kept = copy.deepcopy(original), _kept(original, pruning)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name in kept:
+                axis, indices = kept[name]
+                parameters[name].index_copy_(axis, indices, tensor)
+            else:
+                parameters[name].copy_(tensor)
+    return model
+
+
+def keep(path: Path, tensors: Mapping[str, Tensor], pruning: Pruning, figures: Mapping[str, float]) -> None:
+    """Write trained tensors, all of the file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {_METADATA: json.dumps({"pruning": pruning.to_decoded(), "figures": dict(figures)})}
+    partial = path.with_suffix(f".{os.getpid()}")
+    safetensors.torch.save_file(dict(tensors), partial, metadata)
+    partial.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], Pruning]:
+    """What `keep` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    metadata = _metadata(path)
+    return safetensors.torch.load_file(path), Pruning.from_decoded(metadata["pruning"])
+
+
+def _figures(path: Path) -> dict[str, float]:
+    return dict(_metadata(path)["figures"])
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            content: dict[str, Any] = json.loads(file.metadata()[_METADATA])
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path} holds no recovered weights: {error}. Delete it and resume the run.") from None
+    return content
+
+
+def _summary(done: Distilled) -> dict[str, float]:
+    best = done.epochs[done.best]
+    return {"epochs": float(len(done.epochs)), "best_epoch": float(done.best + 1), "held_out_kl": best.held_out_kl}
+
+
+def _original_names(original: PreTrainedModel, pruning: Pruning) -> Any:
+    """From a student's parameter names to the original's: layers that stayed were numbered anew."""
+    layers = [parts.name for parts in Anatomy.of(original).layers]
+    stayed = [name for name, units in zip(layers, pruning.layers, strict=True) if units is not None]
+    renamed = {f"{layers[place]}.": f"{name}." for place, name in enumerate(stayed)}
+
+    def name_of(name: str) -> str:
+        prefix = next((prefix for prefix in renamed if name.startswith(prefix)), None)
+        return name if prefix is None else renamed[prefix] + name.removeprefix(prefix)
+
+    return name_of
+
+
+def _kept(original: PreTrainedModel, pruning: Pruning) -> dict[str, tuple[int, Tensor]]:
+    """By parameter that pruning cuts: along which axis, and the indices that stay."""
+    anatomy = Anatomy.of(original)
+    size, cuts = anatomy.shape.head_size, dict[str, tuple[int, Tensor]]()
+    for parts, units in zip(anatomy.layers, pruning.layers, strict=True):
+        if units is not None:
+            dimensions = torch.tensor([head * size + offset for head in units.heads for offset in range(size)])
+            cuts |= _cuts(parts, dimensions, torch.tensor(units.neurons))
+    return cuts
+
+
+def _cuts(parts: LayerParts, dimensions: Tensor, neurons: Tensor) -> dict[str, tuple[int, Tensor]]:
+    outputs = dict.fromkeys((parts.query, parts.key, parts.value), dimensions) | {parts.ffn_in: neurons}
+    inputs = {parts.attention_output: dimensions, parts.ffn_out: neurons}
+    return {
+        **{f"{name}.{kind}": (0, kept) for name, kept in outputs.items() for kind in ("weight", "bias")},
+        **{f"{name}.weight": (1, kept) for name, kept in inputs.items()},
+    }

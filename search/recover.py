@@ -1,0 +1,247 @@
+"""Which members deserve distillation, and their way through it. Knows figures, jobs and records; knows no training.
+
+Distilling takes minutes where scoring takes a second, so it is spent where it promises most: candidates are ranked by
+the hypervolume that their predicted figures would add to the front, per predicted minute. A short rung corrects the
+predictions; those that still promise most are trained to the end. What was trained is then scored in every combination
+of the other families' rungs, which is cheap.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from evaluators.base import Job, Score, Train, Watch
+from search.front import front_hypervolume
+from search.ledger import Trial
+from search.record import Record
+from search.runners.base import Runner
+from spaces.design import Member
+from spaces.objectives import Complete, Evaluation
+from spaces.space import Space
+
+STUDY = RECIPE = "recovered"
+# Shares of the accuracy drop that training is expected to leave: of the untrained, and of what a short rung left.
+_LEFT_OF_UNTRAINED, _LEFT_OF_SHORT = 0.3, 0.7
+_SHORT_EPOCHS = 1
+# Candidates of the short rung for each one that is trained to the end.
+_WIDER = 2
+# Share of an epoch's cost that does not shrink with the student.
+_FIXED_COST = 0.3
+# Below this drop there is nothing to recover that measuring could show.
+_NOTHING_LOST = 0.002
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What recovery may spend.
+
+    Args:
+        members: how many are trained to the end.
+        epochs: of that training.
+        rows: of the search split per evaluation.
+        family: the config that training is for; the other families vary freely afterwards.
+        fair: figures of `fair`: `accuracy`, `latency` and `size`.
+        objectives: names of what the front is over.
+    """
+
+    members: int
+    epochs: int
+    rows: int
+    family: str
+    fair: Mapping[str, float]
+    objectives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A member that could be trained.
+
+    Args:
+        member: what it is now.
+        source: key of the search's member that it came from.
+        expected: drop of accuracy once trained, as a fraction.
+        latency: in ms.
+        size: in bytes.
+    """
+
+    member: Member
+    source: str
+    expected: float
+    latency: float
+    size: float
+
+    def figures(self, fair: Mapping[str, float]) -> dict[str, float]:
+        """What is expected of it once trained."""
+        return {"accuracy": fair["accuracy"] - self.expected, "latency": self.latency, "size": self.size}
+
+    def effort(self, fair: Mapping[str, float]) -> float:
+        """What an epoch costs, as a share of the original's."""
+        return _FIXED_COST + (1 - _FIXED_COST) * self.latency / fair["latency"]
+
+
+def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, plan: Plan) -> list[Candidate]:
+    """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
+
+    Args:
+        pool: candidates.
+        known: trials that make up the front so far.
+        count: how many.
+        plan: objectives and the figures of `fair`.
+    """
+    rows = [
+        {"accuracy": plan.fair["accuracy"] - _drop(trial), **dict(zip(("latency", "size"), _costs(trial), strict=True))}
+        for trial in known
+    ]
+    left, chosen = list(pool), list[Candidate]()
+
+    def volume(rows: Sequence[Mapping[str, float]]) -> float:
+        return front_hypervolume(rows, plan.fair, plan.objectives)
+
+    while left and len(chosen) < count:
+        before = volume(rows)
+        worth = [(volume([*rows, each.figures(plan.fair)]) - before) / each.effort(plan.fair) for each in left]
+        best = max(range(len(left)), key=worth.__getitem__)
+        if worth[best] <= 0:
+            break
+        pick = left[best]
+        chosen.append(pick)
+        rows.append(pick.figures(plan.fair))
+        left = [each for each in left if _family(each.member, plan) != _family(pick.member, plan)]
+    return chosen
+
+
+class Recovery:
+    """Trains what deserves it, and records what comes out.
+
+    Args:
+        space: knows the rungs of the other families.
+        record: of the search; candidates come from there.
+        recovered: the record that recovered members are written to.
+        runner: trains and scores.
+        plan: what may be spent.
+        watch: told how far each stage is.
+    """
+
+    def __init__(
+        self, space: Space, record: Record, recovered: Record, runner: Runner, plan: Plan, watch: Watch
+    ) -> None:
+        self._space = space
+        self._record = record
+        self._recovered = recovered
+        self._runner = runner
+        self._plan = plan
+        self._watch = watch
+
+    def run(self, further: Sequence[Member] = ()) -> list[Member]:
+        """Choose, train shortly, choose again, train to the end, and score in all widths.
+
+        Args:
+            further: members beyond those that search tried, which are scored first.
+
+        Returns:
+            The members that were trained to the end.
+        """
+        self._done([_Task(member) for member in further], "recover: candidates")
+        known = [trial for trial in self._trials() if trial.weights == "finetuned"]
+        pool = [
+            Candidate(self._member(trial), trial.key, _LEFT_OF_UNTRAINED * _drop(trial), *_costs(trial))
+            for trial in known
+            if _drop(trial) > _NOTHING_LOST
+        ]
+        plan = self._plan
+        short = deserving(pool, known, plan.members * _WIDER, plan)
+        if plan.epochs > _SHORT_EPOCHS:
+            begun = self._trained(short, _SHORT_EPOCHS, "recover: short training")
+            short = deserving(begun, known, plan.members, plan)
+        done = self._trained(short[: plan.members], plan.epochs, "recover: training")
+        wider = [(each, other) for each in done for other in self._space.beside(each.member, plan.family)]
+        self._done([_Task(other, (each.source,)) for each, other in wider], "recover: widths")
+        return [each.member for each in done]
+
+    def _trained(self, candidates: Sequence[Candidate], epochs: int, stage: str) -> list[Candidate]:
+        """Those whose training succeeded, with their new weights and what is expected of more training."""
+        tasks = []
+        for each in candidates:
+            training = Train(each.member, epochs)
+            tasks.append(_Task(replace(each.member, weights=training.weights), (each.source,), training))
+        trials = self._done(tasks, stage)
+        return [
+            Candidate(task.member, each.source, _LEFT_OF_SHORT * _drop(trial), *_costs(trial))
+            for task, each in zip(tasks, candidates, strict=True)
+            if (trial := trials.get(task.member.key)) is not None
+        ]
+
+    def _done(self, tasks: Sequence["_Task"], stage: str) -> dict[str, Trial]:
+        """Complete trials of the tasks by member key; what is known already is not done again."""
+        known = {trial.key: trial for trial in self._trials()}
+        waiting = list({task.member.key: task for task in tasks if task.member.key not in known}.values())
+        numbers = {trial.key: trial.number for trial in self._recovered.interrupted()}
+        running: dict[str, tuple[_Task, Job]] = {}
+        trained: dict[str, Mapping[str, float]] = {}
+        ended, total = 0, len(waiting)
+        while waiting or running:
+            while waiting and len(running) < self._runner.slots:
+                task = waiting.pop(0)
+                key = task.member.key
+                numbers[key] = self._recovered.start(
+                    None, task.member, RECIPE, number=numbers.get(key), parents=task.parents
+                )
+                self._submit(task, task.training or self._score(task), running)
+            evaluation = self._runner.next_done()
+            assert evaluation is not None, "something is waited for"
+            task, job = running.pop(evaluation.key)
+            if isinstance(job, Train) and isinstance(evaluation.outcome, Complete):
+                trained[task.member.key] = evaluation.outcome.extras
+                self._submit(task, self._score(task), running)
+                continue
+            evaluation = _with_extras(evaluation, trained.get(task.member.key, {}))
+            self._recovered.finish(numbers[task.member.key], replace(evaluation, key=task.member.key))
+            ended += 1
+            self._watch(stage, ended, total)
+        return {trial.key: trial for trial in self._trials()}
+
+    def _submit(self, task: "_Task", job: Job, running: dict[str, tuple["_Task", Job]]) -> None:
+        running[job.key] = task, job
+        self._runner.submit(job)
+
+    def _score(self, task: "_Task") -> Score:
+        return Score(task.member, self._plan.rows)
+
+    def _trials(self) -> list[Trial]:
+        """Complete trials of search and recovery, once each."""
+        both = {trial.key: trial for record in (self._record, self._recovered) for trial in record.trials()}
+        return [trial for trial in both.values() if trial.state == "complete"]
+
+    def _member(self, trial: Trial) -> Member:
+        return self._space.member(trial.decoded, trial.weights)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A member to score, after `training` if there is one."""
+
+    member: Member
+    parents: tuple[str, ...] = ()
+    training: Train | None = None
+
+
+def _with_extras(evaluation: Evaluation, figures: Mapping[str, float]) -> Evaluation:
+    outcome = evaluation.outcome
+    if not isinstance(outcome, Complete):
+        return evaluation
+    return replace(evaluation, outcome=replace(outcome, extras={**outcome.extras, **figures}))
+
+
+def _drop(trial: Trial) -> float:
+    """Drop of accuracy on the search rows: the steadiest figure that is known."""
+    known = {**trial.extras, **trial.values}
+    return next(known[name] for name in ("accuracy_drop_estimate", "expected_drop", "accuracy_drop") if name in known)
+
+
+def _costs(trial: Trial) -> tuple[float, float]:
+    """Latency in ms and size in bytes, whether they are objectives or not."""
+    known = {**trial.extras, **trial.values}
+    return known["latency"], known["size"]
+
+
+def _family(member: Member, plan: Plan) -> object:
+    return next(config for config in member.configs if config.family == plan.family)

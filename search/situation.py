@@ -1,0 +1,53 @@
+"""What is verified, with what and under which limits, as one value. Knows contracts; does nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluators.base import Assessor
+from search.record import Record
+from search.runners.base import Runner
+from spaces.objectives import Bound, Objective
+from spaces.space import Space
+from spaces.target import Target
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is verified, with what, and under which limits.
+
+    Args:
+        folder: the run's.
+        space: decodes what the record holds.
+        record: every trial of the run.
+        assessor: builds, scores and times.
+        pool: makes the runner that scores members side by side.
+        inline: makes a runner that works alone, for the test rows.
+        bounds: the limits in absolute units; `limits` as asked.
+        objectives: what the front is over, once verified.
+        members: how many to verify.
+        cascades: how many to build of them.
+        confidence: of the certificate.
+        seed: of the run.
+        target: where latency is measured.
+        splits: by name, rows and hash.
+        latency_model, search: figures that are handed on to front.json.
+    """
+
+    folder: Path
+    space: Space
+    record: Record
+    assessor: Assessor
+    pool: Callable[[], Runner]
+    inline: Callable[[], Runner]
+    bounds: tuple[Bound, ...]
+    limits: Mapping[str, str]
+    objectives: tuple[Objective, ...]
+    members: int
+    cascades: int
+    confidence: float
+    seed: int
+    target: Target
+    splits: Mapping[str, tuple[int, str]]
+    latency_model: Mapping[str, float]
+    search: Mapping[str, float]

@@ -1,0 +1,149 @@
+"""What is distilled, in which order, and what the record says of it."""
+
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from evaluators.base import Job, Score, Train
+from evaluators.synthetic import BYTES, MILLISECONDS, ORIGINAL_ACCURACY, SyntheticEvaluator, synthetic_space
+from search.record import Record
+from search.recover import STUDY, Candidate, Plan, Recovery, deserving
+from search.runners.inline import InlineRunner
+from spaces.design import Design
+from spaces.objectives import KL, LATENCY, SIZE, Complete, Evaluation, Failed
+
+SPACE = synthetic_space(4)
+PLAN = Plan(
+    members=2,
+    epochs=3,
+    rows=64,
+    family="synthetic",
+    fair={"accuracy": ORIGINAL_ACCURACY, "latency": MILLISECONDS, "size": BYTES},
+    objectives=("accuracy", "latency", "size"),
+)
+
+
+@dataclass
+class Distilling:
+    """The synthetic problem, in which training takes away half of the drop, and more with more epochs."""
+
+    trained: list[Train] = field(default_factory=list)
+    fails: bool = False
+
+    def evaluate(self, job: Job) -> Evaluation:
+        if isinstance(job, Train):
+            self.trained.append(job)
+            outcome = Failed("OutOfMemory", "too large") if self.fails else Complete({}, {"epochs": float(job.epochs)})
+            return Evaluation(job.key, outcome)
+        assert isinstance(job, Score)
+        evaluation = SyntheticEvaluator().evaluate(job)
+        assert isinstance(evaluation.outcome, Complete)
+        epochs = {each.weights: each.epochs for each in self.trained}.get(job.member.weights, 0)
+        drop = evaluation.outcome.extras["accuracy_drop"] / (1 + epochs)
+        extras = {"accuracy": ORIGINAL_ACCURACY - drop, "accuracy_drop": drop}
+        return replace(evaluation, outcome=replace(evaluation.outcome, extras=extras))
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Record:
+    """Sixty random designs in a record."""
+    record = Record.create(tmp_path, objectives=(KL, LATENCY, SIZE), bounds=())
+    rng = random.Random(0)
+    for _ in range(60):
+        ends = {f"x.{knob}": rng.randint(2, 18) / 20 for knob in range(2)}  # at 0 and 1 a cost would vanish
+        design = Design({**SPACE.sample(rng), **ends})
+        member = SPACE.decode(design)
+        record.finish(record.start(design, member), SyntheticEvaluator().evaluate(Score(member)))
+    return record
+
+
+def recovered(record: Record, folder: Path, evaluator: Distilling, plan: Plan = PLAN) -> tuple[Recovery, Record]:
+    kept = Record.exists(folder, study=STUDY)
+    further = (
+        Record.open(folder, study=STUDY)
+        if kept
+        else Record.create(folder, objectives=record.objectives, bounds=(), study=STUDY)
+    )
+    return Recovery(SPACE, record, further, InlineRunner(lambda: evaluator), plan, lambda *_: None), further
+
+
+def test_a_short_rung_comes_before_a_long_one(searched: Record, tmp_path: Path) -> None:
+    evaluator = Distilling()
+    recovery, _ = recovered(searched, tmp_path, evaluator)
+    members = recovery.run()
+    epochs = [job.epochs for job in evaluator.trained]
+    assert epochs == [1] * 4 + [3] * 2
+    assert {job.member.weights for job in evaluator.trained[4:]} <= {job.weights for job in evaluator.trained[:4]}
+    assert [member.weights for member in members] == [job.weights for job in evaluator.trained[4:]]
+
+
+def test_members_come_into_the_record_with_their_parents(searched: Record, tmp_path: Path) -> None:
+    recovery, _ = recovered(searched, tmp_path, Distilling())
+    members = recovery.run()
+    everything = {trial.key: trial for trial in Record.open(tmp_path).trials()}
+    for member in members:
+        trial = everything[member.key]
+        assert trial.recipe == "recovered"
+        assert trial.study == STUDY
+        (parent,) = trial.parents
+        assert everything[parent].decoded == trial.decoded
+        assert trial.extras["accuracy_drop"] < everything[parent].extras["accuracy_drop"]
+        assert trial.extras["epochs"] == 3
+
+
+def test_recovered_members_are_not_designs_of_the_search(searched: Record, tmp_path: Path) -> None:
+    recovery, _ = recovered(searched, tmp_path, Distilling())
+    recovery.run()
+    assert len(Record.open(tmp_path).finished()) == 60
+
+
+def test_nothing_is_trained_twice(searched: Record, tmp_path: Path) -> None:
+    recovered(searched, tmp_path, Distilling())[0].run()
+    again = Distilling()
+    first = recovered(searched, tmp_path, again)[0].run()
+    assert not again.trained
+    assert len(first) == 2
+
+
+def test_an_interrupted_training_goes_on_under_its_number(searched: Record, tmp_path: Path) -> None:
+    class Interrupted(Distilling):
+        def evaluate(self, job: Job) -> Evaluation:
+            if isinstance(job, Train) and len(self.trained) == 2:
+                raise KeyboardInterrupt
+            return super().evaluate(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        recovered(searched, tmp_path, Interrupted())[0].run()
+    rest = Distilling()
+    recovery, further = recovered(searched, tmp_path, rest)
+    recovery.run()
+    assert len([job for job in rest.trained if job.epochs == 1]) == 2
+    assert not further.interrupted()
+
+
+def test_training_that_fails_is_a_failed_trial_and_no_more(searched: Record, tmp_path: Path) -> None:
+    recovery, further = recovered(searched, tmp_path, Distilling(fails=True))
+    assert recovery.run() == []
+    failed = [trial for trial in further.trials() if trial.state == "failed"]
+    assert {trial.error for trial in failed} == {"OutOfMemory: too large"}
+    assert len(failed) == 4
+
+
+def candidate(x: float, expected: float, latency: float, size: float) -> Candidate:
+    design = Design({**SPACE.identity(), "x.0": x})
+    return Candidate(SPACE.decode(design), f"source-{x}", expected, latency, size)
+
+
+def test_the_largest_gain_per_effort_comes_first() -> None:
+    slow_and_good = candidate(0.1, 0.0, 8.0, BYTES / 2)
+    fast_and_good = candidate(0.2, 0.0, 2.0, BYTES / 2)
+    hopeless = candidate(0.3, 0.2, 1.0, BYTES / 4)
+    assert deserving([slow_and_good, fast_and_good, hopeless], [], 2, PLAN)[0] == fast_and_good
+    assert hopeless not in deserving([slow_and_good, fast_and_good, hopeless], [], 3, PLAN)
+
+
+def test_one_structure_is_trained_once() -> None:
+    twice = [candidate(0.2, 0.0, 2.0, BYTES / 2), candidate(0.2, 0.0, 2.5, BYTES / 3)]
+    assert len(deserving(twice, [], 2, PLAN)) == 1
