@@ -1,0 +1,92 @@
+"""Pruning as FastFormers published it: one look at first-order importance, equal counts in every layer.
+
+Kim and Awadalla 2020, "FastFormers: Highly Efficient Transformer Models for Natural Language Understanding"
+(arXiv 2010.13382), kept to be compared with. Knows gradients of batches; knows no rounds, no refit, no runtime.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy, linear
+from evaluators.tasks.base import Encoded
+from evaluators.transforms.masks import Masks, masked
+from spaces.axes.pruning import Importance, LayerUnits, Pruning
+
+
+def first_order_importance(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Importance:
+    """Sums over batches of first-order terms of the batch's mean loss L.
+
+    Heads and layers: |dL/dgate|; layers are our addition, they were not published. Neuron i of the first FFN matrix W
+    and bias b: |sum_j W_ij dL/dW_ij + b_i dL/db_i|; the second matrix does not count, as published. The public code
+    never sets gradients back to zero between batches, so that later batches weigh less and less; here every batch has
+    its own.
+
+    Args:
+        model: a classifier; stays as it was.
+        encoded: rows of the calibration split with their labels, in the order of the batches.
+        batch_size: rows per backward pass; signs within a batch cancel, so it changes the figures (published: 8).
+        progress: called with (rows done, rows in all) after each batch.
+    """
+    frozen = copy.deepcopy(model).train(False).requires_grad_(False)
+    anatomy = Anatomy.of(frozen)
+    ffn_in = [linear(frozen, parts.ffn_in).requires_grad_(True) for parts in anatomy.layers]
+    shape = anatomy.shape
+    heads, neurons = torch.zeros(shape.layers, shape.heads), torch.zeros(shape.layers, shape.ffn)
+    layers = torch.zeros(shape.layers)
+    for batch, inputs in enumerate(encoded.batches(batch_size)):
+        start = batch * batch_size
+        labels = torch.tensor(encoded.labels[start : start + batch_size], device=frozen.device)
+        gates = Masks.ones(shape, device=frozen.device)
+        gates.heads.requires_grad_(), gates.layers.requires_grad_()
+        with masked(frozen, gates):
+            logits = frozen(
+                **{name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
+            ).logits
+        wanted = [
+            gates.heads,
+            gates.layers,
+            *(parameter for layer in ffn_in for parameter in (layer.weight, layer.bias)),
+        ]
+        of_heads, of_layers, *of_ffn = torch.autograd.grad(cross_entropy(logits, labels), wanted)
+        heads += of_heads.abs().cpu()
+        layers += of_layers.abs().cpu()
+        neurons += _of_neurons(ffn_in, of_ffn).cpu()
+        if progress is not None:
+            progress(start + len(labels), len(encoded))
+    return Importance(tuple(map(tuple, heads.tolist())), tuple(map(tuple, neurons.tolist())), tuple(layers.tolist()))
+
+
+def _of_neurons(ffn_in: Sequence[nn.Linear], gradients: Sequence[Tensor]) -> Tensor:
+    """(L, F), from the gradients of each layer's weight (F, hidden) and bias (F,), one after the other."""
+    return torch.stack(
+        [
+            ((layer.weight * of_weight).sum(1) + layer.bias * of_bias).abs().detach()
+            for layer, of_weight, of_bias in zip(ffn_in, gradients[::2], gradients[1::2], strict=True)
+        ]
+    )
+
+
+def uniform(importance: Importance, *, heads: int, neurons: int) -> Pruning:
+    """The same counts in every layer: its most important heads and neurons, the earlier one of equals."""
+    return Pruning(
+        tuple(
+            LayerUnits(_most_important(of_heads, heads), _most_important(of_neurons, neurons))
+            for of_heads, of_neurons in zip(importance.heads, importance.neurons, strict=True)
+        )
+    )
+
+
+def _most_important(scores: Sequence[float], count: int) -> tuple[int, ...]:
+    ranked = sorted(range(len(scores)), key=lambda unit: (-scores[unit], unit))
+    return tuple(sorted(ranked[:count]))
