@@ -4,11 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from transformers import BertTokenizer
 
 from evaluators import artifact
 from evaluators.artifact import Artifact
@@ -16,41 +14,9 @@ from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.runtimes.torch import TorchRuntime
 from evaluators.tasks.base import Rows
-from spaces.axes.quantization import Quantization
-from spaces.design import Member
 from spaces.errors import ModelError
+from tests.tiny_export import CLASSES, TEXTS, design, export
 from tests.tiny_models import tiny
-
-WORDS = ("a", "warm", "funny", "wise", "film", "two", "hours", "of", "boredom", "dull", "and", ".", ",")
-TEXTS = ["A warm, funny and wise film.", "Two hours of boredom.", "dull", "a film of two hours, funny and dull."]
-CLASSES = ("bad", "fair", "good")
-
-
-def tokenizer(folder: Path) -> BertTokenizer:
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)))
-    return BertTokenizer(str(vocabulary), do_lower_case=True)
-
-
-def design(runtime: Runtime) -> dict[str, Any]:
-    return {"runtime": runtime.name, "filename": runtime.filename, "classes": list(CLASSES), "max_length": 8}
-
-
-def export(runtime: Runtime, folder: Path, bits: int = 32, **more: Any) -> Path:
-    model, _ = tiny("bert")
-    template = runtime.template(model)
-    shape = OnnxRuntime().template(model).shape
-    artifact.write(
-        folder,
-        model_bytes=template.assemble(Member((Quantization.uniform(shape, bits),))),
-        filename=runtime.filename,
-        tokenizer=tokenizer(folder.parent),
-        model_config=model.config,
-        design=design(runtime),
-        **more,
-    )
-    return folder
-
 
 @pytest.mark.parametrize("runtime", [OnnxRuntime(), TorchRuntime()], ids=lambda runtime: runtime.name)
 def test_predictions_are_those_of_the_model(runtime: Runtime, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from evaluators import cores
 from evaluators.instances import Throughput
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from search import cli, present
-from tests.test_artifact import export
+from tests.tiny_export import export
 from tests.tiny_task import write_encoder, write_rows
 
 
@@ -210,7 +210,7 @@ def test_an_interrupt_ends_all_instances(exported: Path, tmp_path: Path) -> None
         assert "label" in json.loads(running.stdout.readline())
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         assert len(children) == 2
-        running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGTERM)  # a shell's background jobs ignore SIGINT, whose way this goes too
         running.communicate(timeout=60)
     assert running.returncode == 130
     assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -15,7 +15,7 @@ from evaluators.instances import Throughput
 from evaluators.pool import Pool, Setup, Task
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from spaces.errors import ModelError, ParetoformerError
-from tests.test_artifact import TEXTS, export
+from tests.tiny_export import TEXTS, export
 from tests.tiny_task import write_encoder
 
 ECHO = "tests.echo_worker"

@@ -207,7 +207,9 @@ def _word_table(model: PreTrainedModel) -> str:
     """Name of the parameter that holds a row per token."""
     words = model.get_input_embeddings()
     if not isinstance(words, nn.Embedding):
-        raise ModelError(f"{type(model).__name__} has no table of words. Keep the whole vocabulary, or use another model.")
+        raise ModelError(
+            f"{type(model).__name__} has no table of words. Keep the whole vocabulary, or use another model."
+        )
     return next(name for name, parameter in model.named_parameters() if parameter is words.weight)
 
 
