@@ -37,6 +37,9 @@ Instances = Annotated[
     str | None, typer.Option(help="Processes that share the rows, each on cores of its own: a number, or auto.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Draws splits, fine-tuning and search.")]
+Cascades = Annotated[
+    int | None, typer.Option(help="Cascades of verified members (cheap first, larger on doubt) to build.", min=0)
+]
 Format = Annotated[str, typer.Option(help="table, json or csv.")]
 
 
@@ -65,6 +68,7 @@ def search(
     unlabeled: Annotated[
         Path | None, typer.Option(help="Further texts for distillation: CSV, JSONL, Parquet, or lines of .txt.")
     ] = None,
+    cascades: Cascades = None,
     dry_run: Annotated[bool, typer.Option(help="Show the space and a forecast; evaluate a few designs only.")] = False,
 ) -> None:
     """Search designs, verify the front, and pick."""
@@ -87,6 +91,7 @@ def search(
         "search.seed": seed,
         "recover.members": recover,
         "recover.unlabeled": None if unlabeled is None else str(unlabeled),
+        "verify.cascades": cascades,
     }
     resolved = RunConfig.parse(merged(read_yaml(config) if config else {}, flags))
     if dry_run:
@@ -105,6 +110,7 @@ def resume(
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
     recover: Annotated[int | None, typer.Option(help="Structures to distil from the original.", min=0)] = None,
+    cascades: Cascades = None,
 ) -> None:
     """Go on with an interrupted run, or with more trials or other limits; finished trials still count."""
     from search import run
@@ -116,6 +122,7 @@ def resume(
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
         "recover.members": recover,
+        "verify.cascades": cascades,
     }
     _show_outcome(run_folder, _interruptible(run_folder, lambda: run.resume(run_folder, flags)))
 

@@ -173,7 +173,7 @@ class VerifyConfig(Section):
     """How thoroughly front members are measured again."""
 
     members: int = Field(24, ge=1)
-    cascades: int = Field(4, ge=0)
+    cascades: int = Field(0, ge=0)
     rounds: int = Field(9, ge=3)
     processes: int = Field(3, ge=1)
     inputs: int = Field(100, ge=10)

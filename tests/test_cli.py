@@ -362,3 +362,33 @@ def test_resuming_adds_trials_and_takes_other_limits(capsys: pytest.CaptureFixtu
     assert front["splits"]["test"]["reads"] == reads + 1
     keys = [line.split(",")[0] for line in (tiny_run / "trials.csv").read_text().splitlines()[1:]]
     assert len(keys) == len(set(keys)) == 15
+
+
+@pytest.mark.slow
+def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
+    capsys: pytest.CaptureFixture[str], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "rows.csv", rows=600)
+    (tmp_path / "more.txt").write_text("a warm and funny plot\na grim, stale story\n")
+    (tmp_path / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}, vocabulary: {{shares: [0.7]}}}}\n"
+        "limits: {accuracy_drop: 20pt}\nsearch: {trials: 10, rows: 60, workers: 1}\nrecover: {epochs: 2}\n"
+        "verify: {members: 6, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+    )
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    asked = ("--recover", 1, "--cascades", 2, "--unlabeled", tmp_path / "more.txt")
+    code, _, err = call(capsys, "search", tmp_path / "run.yaml", "--out", tmp_path / "run", *asked)
+    assert code == 0, err
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    singles = [member for member in front["members"] if member["kind"] == "single"]
+    assert any(member["decoded"]["embeddings"]["vocabulary"] is not None for member in singles)
+    assert all(member["fidelity"]["agreement"] == 1.0 for member in front["members"] if member["verified"])
+    trained = [line for line in (tmp_path / "run" / "trials.csv").read_text().splitlines() if ",recovered," in line]
+    assert trained
+    recovered = [member for member in front["members"] if member["weights"].startswith("recovered:")]
+    assert all(member["parents"] for member in recovered)
+    for cascade in (member for member in front["members"] if member["kind"] == "cascade"):
+        assert len(cascade["stages"]) == len(cascade["parents"]) >= 2
+        text = json.dumps({"text": "a fine warm film"})
+        (tmp_path / "in.jsonl").write_text(text + "\n")
+        assert call(capsys, "predict", tmp_path / "run" / cascade["artifact"], "--file", tmp_path / "in.jsonl")[0] == 0
