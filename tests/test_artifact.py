@@ -18,6 +18,7 @@ from spaces.errors import ModelError
 from tests.tiny_export import CLASSES, TEXTS, design, export
 from tests.tiny_models import tiny
 
+
 @pytest.mark.parametrize("runtime", [OnnxRuntime(), TorchRuntime()], ids=lambda runtime: runtime.name)
 def test_predictions_are_those_of_the_model(runtime: Runtime, tmp_path: Path) -> None:
     model, _ = tiny("bert")
