@@ -371,7 +371,8 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
     rows = write_rows(tmp_path / "rows.csv", rows=600)
     (tmp_path / "more.txt").write_text("a warm and funny plot\na grim, stale story\n")
     (tmp_path / "run.yaml").write_text(
-        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}, vocabulary: {{shares: [0.7]}}}}\n"
+        f"model: {encoder}\ntask: {{file: {rows}}}\n"
+        "space: {pruning: {ffn_group: 16}, vocabulary: {shares: [0.7]}}\n"
         "limits: {accuracy_drop: 20pt}\nsearch: {trials: 10, rows: 60, workers: 1}\nrecover: {epochs: 2}\n"
         "verify: {members: 6, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
