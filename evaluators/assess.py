@@ -29,6 +29,8 @@ from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.base import Inputs, Rows, Task, encode
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
+from evaluators.vocabulary import affected, foreign_text
+from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
 from spaces.target import Target
 
@@ -104,6 +106,22 @@ class TransformerAssessor:
             collapsed=collapsed(logits),
             losses=tuple(lost.tolist()),
         )
+
+    def vocabulary(self, member: Member) -> Mapping[str, float]:
+        """What a smaller vocabulary does; empty where a member has all of it.
+
+        Shares of tokens whose piece is gone, in the confirm rows (`tokens_affected`) and in Python's own reference
+        (`foreign_tokens_affected`), and the bytes that the member would have with the whole vocabulary.
+        """
+        configs = tuple(config for config in member.configs if not isinstance(config, Vocabulary))
+        whole, pruned = self._prepared.tokenizer, self._readings.tokenizer(member)
+        if pruned is whole:
+            return {}
+        return {
+            "tokens_affected": affected(whole, pruned, self._prepared.texts.confirm.texts).tokens,
+            "foreign_tokens_affected": affected(whole, pruned, foreign_text()).tokens,
+            "whole_vocabulary_bytes": float(self._prepared.workload.template.size(Member(configs))),
+        }
 
     def agreement(self, split: str, left: bytes, right: bytes) -> float:
         """Share of the rows that both have on which the predicted class is equal."""

@@ -166,6 +166,10 @@ class Assessor(Builder, Protocol):
         """Latency in ms and bytes as search predicts them."""
         ...
 
+    def vocabulary(self, member: Member) -> Mapping[str, float]:
+        """What a smaller vocabulary does to texts and bytes, by name; empty where a member has all of it."""
+        ...
+
     def agreement(self, split: str, left: bytes, right: bytes) -> float:
         """Share of the rows that both have on which the predicted class is equal."""
         ...

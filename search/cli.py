@@ -202,7 +202,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Rows per call; those of like length go together.", min=1)] = 1,
 ) -> None:
     """Run an exported model; one JSON line per text on standard output, in order."""
-    from search import run
+    from search import serving
 
     if (text is None) == (file is None):
         raise ConfigError("predict takes one of --text and --file. Example: predict model/ --text 'A moving film.'")
@@ -210,7 +210,7 @@ def predict(
         raise ConfigError("--instances shares the rows of a --file among processes; one --text needs none.")
     texts = file or [text or ""]
     options = {"threads": threads, "batch_size": batch_size}
-    with closing(run.predict(model_dir, texts, instances=_instances(instances), **options)) as lines:
+    with closing(serving.predict(model_dir, texts, instances=_instances(instances), **options)) as lines:
         for line in lines:
             typer.echo(json.dumps(line))
 
@@ -234,11 +234,11 @@ def bench(
 ) -> None:
     """Measure exported models side by side: accuracy on the confirm rows, latency, size; rows per second of the whole
     machine with --instances."""
-    from search import run
+    from search import serving
 
     if batch_size is not None and instances is None:
         raise ConfigError("--batch-size goes with --instances. The batch of the latency stands in the --target file.")
-    printed = run.bench(
+    printed = serving.bench(
         model_dirs,
         task,
         target,

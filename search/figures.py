@@ -145,7 +145,8 @@ class MemberFigures:
         verified: whether its exported artefact was loaded again and measured.
         accuracy: per split (search, confirm, test) its figure; absent where it was not scored.
         latency, size: on the first target; None where nothing is known.
-        fidelity: closeness to the original (`kl`) and to what search scored (`agreement`).
+        fidelity: closeness to the original (`kl`) and to what search scored (`agreement`), what was predicted, and
+            what a smaller vocabulary does to texts and bytes.
         artifact: its folder, relative to the run's.
         by_target: figures on further targets, by label.
         note: why it was demoted or counts as collapsed; such a member is never picked.

@@ -75,6 +75,7 @@ def verified(run: Path, each: Exported, assessor: Assessor, timing: Timing, fair
             "agreement": agreement,
             "predicted_ms": predicted_ms,
             "predicted_bytes": predicted_bytes,
+            **assessor.vocabulary(each.member),
         },
         artifact=str(each.folder.relative_to(run)),
     )

@@ -157,7 +157,18 @@ def _gains(member: MemberFigures) -> tuple[str, ...]:
         gains.append(
             f"{member.size.bytes / 1e6:.1f} MB" + ("" if ratio is None else f", {ratio:.1f}x smaller than fair")
         )
+    if "whole_vocabulary_bytes" in member.fidelity:
+        gains.append(_vocabulary(member.fidelity))
     return tuple(gains)
+
+
+def _vocabulary(figures: Mapping[str, float]) -> str:
+    """What leaving out tokens saves, and what it does to texts."""
+    return (
+        f"smaller vocabulary: {figures['whole_vocabulary_bytes'] / 1e6:.1f} MB with the whole one; it lacks "
+        f"{figures['tokens_affected']:.1%} of the task's tokens, {figures['foreign_tokens_affected']:.0%} of a foreign "
+        "text's"
+    )
 
 
 def _drop(scored: AccuracyFigure | None) -> str:

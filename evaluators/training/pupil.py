@@ -17,6 +17,9 @@ from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
 from spaces.errors import ConfigError, ModelError
 
 _EXAM_BATCH = 64
+# torch's fused attention is slow backwards in bfloat16 on CPUs: a third of a step of MiniLM at 27 tokens. Rows longer
+# than this need its memory more.
+_EAGER_TOKENS = 256
 
 
 class Pupil:
@@ -52,7 +55,7 @@ class Pupil:
         self._hidden = tuple(layer_map) if weights.hidden else ()
         self._attention = tuple(layer for layer in layer_map if layer != EMBEDDINGS) if weights.attention else ()
         self._check(len(layer_names(model)))
-        if self._attention:
+        if self._attention or self._eager_is_faster():
             model.set_attn_implementation("eager")
         widths = model.config.hidden_size, teacher.width
         differ = self._hidden if widths[0] != widths[1] else ()
@@ -96,6 +99,10 @@ class Pupil:
     def _answers(self, batch: Sequence[int], hidden: Sequence[int] = ()) -> Answers:
         with observed(self._model, hidden) as answers:
             return answers(as_batch(self._rows.take(batch), self._device))
+
+    def _eager_is_faster(self) -> bool:
+        on_cpu = torch.device(self._device).type == "cpu"
+        return on_cpu and self._half and max(self._rows.lengths) <= _EAGER_TOKENS
 
     def _fit(self, layer: int, state: Tensor) -> Tensor:
         if layer == self._short:

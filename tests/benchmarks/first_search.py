@@ -29,7 +29,7 @@ from evaluators.assess import contender
 from evaluators.metrics.latency import measure, sample_inputs
 from evaluators.tasks.movie_reviews import MovieReviews
 from evaluators.tasks.splits import SplitSizes
-from search import front_file, run
+from search import front_file, run, wiring
 from search.config import RunConfig
 from search.figures import MemberFigures
 from search.front import front_hypervolume
@@ -104,7 +104,7 @@ def _prepared(config: RunConfig, shared: Path) -> Any:
     if shared.name not in _MADE:
         shared.mkdir(parents=True, exist_ok=True)
         with closing(Display()) as display:
-            _MADE[shared.name] = run.prepare_run(config, shared, display)
+            _MADE[shared.name] = wiring.prepare_run(config, shared, display)
     return _MADE[shared.name]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from report import Claim, table, write
 
-from search import run
+from search import wiring
 from search.config import RunConfig
 from search.progress import Display
 
@@ -45,7 +45,7 @@ def main() -> None:
 def _row(seed: int) -> dict[str, Any]:
     config = RunConfig.parse({"model": "minilm", "task": "movie-reviews", "search": {"seed": seed}})
     with tempfile.TemporaryDirectory() as folder, closing(Display()) as display:
-        model = run.prepare_run(config, Path(folder), display).workload.latency
+        model = wiring.prepare_run(config, Path(folder), display).workload.latency
     worst = max(abs(pair.predicted / pair.measured - 1) for pair in model.held_out)
     return {
         "seed": seed,

@@ -1,0 +1,98 @@
+"""The runs that several benchmarks of the moved front share: made once per seed, read by all. Times nothing itself.
+
+Every seed draws its own splits, teacher, search and training. Test rows are read here only, for models that a
+benchmark named before, and what was read is kept beside the run.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from report import ROOT
+
+from evaluators.artifact import Artifact
+from evaluators.cascade import CASCADE, Cascade
+from evaluators.tasks.base import Rows
+from evaluators.tasks.movie_reviews import MovieReviews
+from evaluators.tasks.splits import SplitSizes
+from search import front_file, run
+from search.config import RunConfig
+from search.figures import MemberFigures
+from search.front_file import FrontFile
+from search.select import Kind, eligible, within
+from search.so_far import CONFIG
+
+SEEDS = (0, 1, 2)
+TRIALS, RECOVERED, EPOCHS, CASCADES = 100, 6, 10, 6
+LIMIT = "1%"
+RUNS = ROOT / "results" / "front"
+QUICK_RUNS = RUNS.with_name("front_quick")
+
+Losses: TypeAlias = NDArray[np.float64]
+
+
+def searched(runs: Path, seed: int, *, quick: bool = False) -> Path:
+    """The folder of a finished run; a run that was interrupted goes on."""
+    folder = runs / str(seed)
+    if (folder / front_file.FILE_NAME).exists():
+        return folder
+    if (folder / CONFIG).exists():
+        run.resume(folder, {})
+        return folder
+    config = {
+        "model": "minilm",
+        "task": "movie-reviews",
+        "space": {"vocabulary": True},
+        "limits": {"accuracy_drop": LIMIT},
+        "search": {"trials": 20 if quick else TRIALS, "seed": seed},
+        "recover": {"members": 1 if quick else RECOVERED, "epochs": 2 if quick else EPOCHS},
+        "verify": {"members": 6 if quick else 24, "cascades": 2 if quick else CASCADES},
+    }
+    run.search(RunConfig.parse(config), folder)
+    return folder
+
+
+def losing_at_most(front: FrontFile, loss: float, kind: Kind = "single") -> list[MemberFigures]:
+    """Members losing at most this share of `fair`, as `select` sees it: on confirm and, if any do, on search."""
+    return within(eligible(front.members, kind), front.bounds({"accuracy_drop": f"{100 * loss:g}%"}))
+
+
+def relative_loss(member: MemberFigures) -> float:
+    """What is lost on confirm, as a share of what `fair` scores there."""
+    figure = member.accuracy["confirm"]
+    assert figure.drop is not None
+    return figure.drop.value / (figure.value + figure.drop.value)
+
+
+def losses_on_test(folder: Path, artifact: str, seed: int) -> tuple[Losses, float]:
+    """Per test row the loss against `fair` as a share of what `fair` scores, batch 1, and what `fair` scores."""
+    kept = folder / "test_of_benchmark.json"
+    known: dict[str, list[bool]] = json.loads(kept.read_text()) if kept.exists() else {}
+    rows = MovieReviews(SplitSizes()).splits(seed).test
+    for name in ("baseline/fair", artifact):
+        if name not in known:
+            known[name] = right(folder / name, rows)
+            kept.write_text(json.dumps(known))
+    fair, own = (np.asarray(known[name], dtype=np.float64) for name in ("baseline/fair", artifact))
+    return (fair - own) / fair.mean(), float(fair.mean())
+
+
+def right(folder: Path, rows: Rows) -> list[bool]:
+    """Whether an exported model or cascade answers each row right, batch 1."""
+    if (folder / CASCADE).exists():
+        logits, _ = Cascade.open(folder).logits(rows.texts)
+    else:
+        model = Artifact.open(folder)
+        logits = model.logits(model.encode(rows))
+    answers = logits.argmax(-1) == np.asarray(rows.labels)
+    return [bool(same) for same in answers]
+
+
+def interval(losses: Sequence[Losses]) -> tuple[float, float, float]:
+    """Mean of the pooled losses and its 95 % interval (normal approximation, paired rows)."""
+    pooled = np.concatenate(losses)
+    mean, half = float(pooled.mean()), float(1.96 * pooled.std(ddof=1) / np.sqrt(len(pooled)))
+    return mean, mean - half, mean + half
