@@ -27,6 +27,7 @@ from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
+from evaluators.training.mixing import mixed
 from evaluators.transformer import Logits, Workload, run_sorted
 from evaluators.vocabulary import Ranking, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
@@ -55,6 +56,7 @@ class Assignment:
         timing_inputs: how many real inputs latency is averaged over.
         distill: how members are distilled from the original, where that is asked for.
         unlabeled: file of further texts to distil on.
+        mixed: texts to distil on that are made of train rows, for each of them.
         vocabulary: whether members' vocabularies may be pruned.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
         trust_remote_code: run the model author's code.
@@ -70,6 +72,7 @@ class Assignment:
     timing_inputs: int
     distill: DistillSettings
     unlabeled: Path | None = None
+    mixed: int = 0
     vocabulary: bool = False
     compensate: bool = True
     trust_remote_code: bool = False
@@ -182,11 +185,12 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
 
 
 def _distilled_on(work: Assignment, texts: Splits) -> Rows:
-    """The train rows and, without labels, the further texts that are in no split."""
-    if work.unlabeled is None:
-        return texts.train
+    """The train rows and, without labels, those made of them and the further texts that are in no split."""
+    found = mixed(texts.train.texts, work.mixed, work.seed)
+    if work.unlabeled is not None:
+        found += tuple(unlabeled_texts(work.unlabeled))
     known = {text for rows in vars(texts).values() for text in rows.texts}
-    further = tuple(text for text in dict.fromkeys(unlabeled_texts(work.unlabeled)) if text not in known)
+    further = tuple(text for text in dict.fromkeys(found) if text not in known)
     return Rows(texts.train.texts + further, texts.train.labels + (UNLABELED,) * len(further))
 
 

@@ -189,11 +189,12 @@ class FinetuneConfig(Section):
 
 
 class RecoverConfig(Section):
-    """Distillation of members that deserve it, from the original."""
+    """Distillation of members that deserve it, from the original; `mixed`: texts made of train rows, per row."""
 
     members: int = Field(0, ge=0)
     epochs: int = Field(3, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(5e-4, gt=0)
+    mixed: int = Field(1, ge=0)
     unlabeled: str | None = None
 
 

@@ -75,6 +75,7 @@ def assignment(config: RunConfig) -> "Assignment":
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
         unlabeled=None if config.recover.unlabeled is None else Path(config.recover.unlabeled),
+        mixed=config.recover.mixed if config.recover.members else 0,
         trust_remote_code=config.trust_remote_code,
     )
 

@@ -19,7 +19,7 @@ from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
 
 EMBEDDINGS = -1  # as the index of a layer: what enters the first one
-_GIBIBYTE = 2**30
+_STATES = 4 * 2**30  # bytes
 
 Inputs: TypeAlias = Mapping[str, Tensor]  # each (B, T)
 ByLayer: TypeAlias = Mapping[int, Tensor]
@@ -120,7 +120,7 @@ class Teacher:
         attention_layers: Sequence[int] = (),
         batch_size: int = 64,
         device: str = "cpu",
-        budget_bytes: int = _GIBIBYTE,
+        budget_bytes: int = _STATES,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Teacher":
         """Ask `model` once about all rows.
