@@ -16,6 +16,7 @@ from evaluators.base import Accuracy, Baseline, Judgement, Timing, Watch
 from evaluators.cascade import CASCADE, judged, numbered
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade_export import write_cascade
+from evaluators.graphs import fastest
 from evaluators.instance_worker import load
 from evaluators.instances import Throughput
 from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
@@ -65,8 +66,16 @@ class TransformerAssessor:
         self._reference = dict(prepared.reference)
 
     def build(self, member: Member, folder: Path) -> None:
-        """`folder` with the artefact, the tokenizer and the design; replaced whole if it exists."""
-        self._write(folder, self._templates.of(member.weights).assemble(member), member)
+        """`folder` with the artefact, the tokenizer and the design; replaced whole if it exists.
+
+        Of the graphs that the runtime knows the fastest is written, so nothing else of the run may be busy.
+        """
+        template = self._templates.of(member.weights)
+        graphs = {name: template.assemble(member, name) for name in template.graphs}
+        rows, target = self._readings.rows(member, "search"), self._work.target
+        calls = replace(rows.take(self.timed_rows), inputs=tuple(timed_inputs(rows, self.timed_rows, target)))
+        name = fastest(graphs, self._work.runtime, calls.batches(target.batch_size), target)
+        self._write(folder, graphs[name], member, graph=name)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
         """The four baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline`, `linear`."""

@@ -116,11 +116,14 @@ def _score(situation: Situation, trials: Sequence[Trial], watch: Watch) -> tuple
     waiting: dict[str, Exported] = {}
     done: dict[str, Exported] = {}
     failures: dict[str, str] = {}
-    queue = list(trials)
+    queue = list[Exported]()
+    for count, trial in enumerate(trials):
+        watch("export", count, len(trials))
+        queue.append(_built(situation, trial))
     with closing(situation.pool()) as runner:
         while queue or waiting:
             while queue and len(waiting) < runner.slots:
-                each = _built(situation, queue.pop(0))
+                each = queue.pop(0)
                 job = Verify(each.member, each.folder.resolve(), _SPLITS if situation.cascades else _SPLITS[1:])
                 waiting[job.key] = each
                 runner.submit(job)

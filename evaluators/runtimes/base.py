@@ -11,6 +11,8 @@ from evaluators.compensation import InverseMoments
 from spaces.design import Member
 from spaces.shape import ModelShape
 
+PLAIN = "plain"  # the way every template knows to write a member
+
 
 class Predictor(Protocol):
     """A loaded artefact: padded inputs, each (B, T), to logits (B, C) in float32."""
@@ -26,7 +28,11 @@ class Template(Protocol):
         reads_first_token: whether the head is known to see the first token alone.
         inverse_moments: of the linears in whose members what stays stands in for what goes (compensation.py).
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
+        graphs: names of the ways to write a member; they answer alike, and which is fastest depends on the machine.
     """
+
+    @property
+    def graphs(self) -> tuple[str, ...]: ...
 
     @property
     def shape(self) -> ModelShape: ...
@@ -52,7 +58,7 @@ class Template(Protocol):
         """The original as a user would export it: the file of the `fair` baseline."""
         ...
 
-    def assemble(self, member: Member) -> bytes:
+    def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The member's real artefact as the bytes of its file; the template itself stays as it was."""
         ...
 

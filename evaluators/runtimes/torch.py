@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
 from evaluators.compensation import InverseMoments
+from evaluators.runtimes.base import PLAIN
 from evaluators.transforms.base import apply
 from evaluators.transforms.standing_in import standing_in
 from evaluators.vocabulary import pruned_config
@@ -87,6 +88,11 @@ class TorchTemplate:
         return replace(self, ranking=tuple(ranking))
 
     @property
+    def graphs(self) -> tuple[str, ...]:
+        """One: torch executes modules as they are."""
+        return (PLAIN,)
+
+    @property
     def shape(self) -> ModelShape:
         """The model's sizes."""
         return Anatomy.of(self.model).shape
@@ -95,7 +101,7 @@ class TorchTemplate:
         """The original as the bytes of a safetensors file."""
         return self.assemble(Member((Pruning.identity(self.shape),)))
 
-    def assemble(self, member: Member) -> bytes:
+    def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The built model as the bytes of a safetensors file.
 
         Raises:

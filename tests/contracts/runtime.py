@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
-from evaluators.runtimes.base import Runtime
+from evaluators.runtimes.base import PLAIN, Runtime
 from evaluators.transforms.base import apply
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
@@ -68,6 +68,19 @@ class RuntimeContract:
         for name, member in members(shape).items():
             found = runtime.load(template.assemble(member), threads=1)(arrays(model[1]))
             np.testing.assert_allclose(found, torch_logits(member, model), atol=1e-4, err_msg=name)
+
+    def test_every_graph_answers_alike_in_as_many_bytes(
+        self, runtime: Runtime, model: Model, shape: ModelShape
+    ) -> None:
+        template = runtime.template(model[0])
+        assert template.graphs[0] == PLAIN
+        for bits in runtime.bits:
+            member = members(shape, bits)["random 0"]
+            artefacts = [template.assemble(member, graph) for graph in template.graphs]
+            found = [runtime.load(artefact, threads=1)(arrays(model[1])) for artefact in artefacts]
+            for logits, artefact in zip(found, artefacts, strict=True):
+                np.testing.assert_allclose(logits, found[0], atol=1e-3)
+                assert len(artefact) == len(artefacts[0])
 
     def test_the_template_stays_as_it_was_and_pickles(self, runtime: Runtime, model: Model, shape: ModelShape) -> None:
         template = runtime.template(model[0])

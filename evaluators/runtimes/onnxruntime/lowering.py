@@ -1,8 +1,9 @@
 """From the template's operators to those a runtime executes, for one member. Knows operators, widths; knows no files.
 
 Each linear becomes one operator: MatMul and Add in fp32, DynamicQuantizeMatMul in 8 bits (what onnxruntime fuses the
-graphs of `quantize_dynamic` into), MatMulNBits in 4. A residual addition becomes `Sum`: onnxruntime would fuse `Add`
-and the layer norm behind it into SkipLayerNormalization, whose CPU kernel is slower (by 12 % in int8 MiniLM-L6).
+graphs of `quantize_dynamic` into), MatMulNBits in 4. A residual addition becomes `Sum`: onnxruntime fuses `Add` and
+the layer norm behind it into SkipLayerNormalization, whose CPU kernel was 12 % slower in int8 MiniLM-L6 (and its
+MultiHeadAttention 7 %); where it is faster it is taken (graphs.py).
 Where the head sees the first token only, so does everything behind the keys and values of the last attention block.
 """
 
@@ -48,6 +49,7 @@ class Lowering:
         widths: bits of every part.
         tokens: rows of the word table that stay; a token's new id is its place among them.
         shorten: whether tokens that the head does not see are left out where nothing reads them.
+        fused: whether onnxruntime may fuse residual additions with the layer norms behind them.
 
     Raises:
         DesignError: the member was decoded for another model, or leaves a width open.
@@ -61,12 +63,14 @@ class Lowering:
         tokens: Indices = None,
         *,
         shorten: bool = True,
+        fused: bool = False,
     ) -> None:
         _check(original.shape, pruning, widths)
         self._original = original
         self._units = pruning.layers
         self._widths = widths
         self._tokens = tokens
+        self._addition = "Add" if fused else "Sum"
         self._lowered = Lowered()
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
         self._short = attending[-1] if shorten and original.reads_first_token and attending else None
@@ -153,7 +157,7 @@ class Lowering:
         branch, skip = node.input
         if place(node) == (self._short, ATTENTION):
             skip = self._first_token(skip)
-        self._lowered.node("Sum", [branch, skip], node.output)
+        self._lowered.node(self._addition, [branch, skip], node.output)
 
     def _table(self, node: onnx.NodeProto) -> None:
         name, ids = node.input

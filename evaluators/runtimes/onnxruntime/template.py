@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from evaluators.compensation import InverseMoments
+from evaluators.runtimes.base import PLAIN
 from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
 from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
@@ -20,6 +21,7 @@ from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
 from spaces.shape import ModelShape
 
+FUSED = "fused"
 _IR_VERSION = 10  # the first with opset 21; older runtimes refuse newer files
 
 
@@ -42,6 +44,11 @@ class OnnxTemplate:
     ranking: tuple[int, ...] = field(default=(), repr=False)
 
     @property
+    def graphs(self) -> tuple[str, ...]:
+        """As written, or with residual additions that onnxruntime fuses with the layer norms behind them."""
+        return PLAIN, FUSED
+
+    @property
     def reads_first_token(self) -> bool:
         """Whether the head sees the first token alone."""
         return self._original.reads_first_token
@@ -54,14 +61,14 @@ class OnnxTemplate:
         """The same template, whose members may keep only the first tokens of `ranking`."""
         return replace(self, ranking=tuple(ranking))
 
-    def assemble(self, member: Member) -> bytes:
+    def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
 
         Raises:
             DesignError: the member was decoded for another model, or keeps tokens that nobody ranked.
             ModelError: the member drops tokens of a model whose words cannot be renumbered.
         """
-        return self._written(self._lowering(member).run())
+        return self._written(self._lowering(member, fused=graph == FUSED).run())
 
     def size(self, member: Member) -> int:
         """Bytes of that file, exactly, from shapes alone."""
@@ -75,7 +82,7 @@ class OnnxTemplate:
         )
         return self._written(lowering.run())
 
-    def _lowering(self, member: Member) -> Lowering:
+    def _lowering(self, member: Member, *, fused: bool = False) -> Lowering:
         configs = {type(config): config for config in member.configs}
         pruning = configs.get(Pruning, Pruning.identity(self.shape))
         widths = configs.get(Quantization, Quantization.uniform(self.shape))
@@ -84,7 +91,7 @@ class OnnxTemplate:
         assert isinstance(widths, Quantization)
         assert isinstance(vocabulary, Vocabulary)
         fixed = fixed_ids(self._original) if vocabulary.size is not None else ()
-        return Lowering(self._original, pruning, widths, vocabulary.kept(self.ranking, fixed))
+        return Lowering(self._original, pruning, widths, vocabulary.kept(self.ranking, fixed), fused=fused)
 
     def _written(self, lowered: Lowered) -> bytes:
         return onnx_file(self._model(lowered), lowered.tensors)
