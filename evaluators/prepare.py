@@ -3,6 +3,7 @@
 Knows the order of the steps and what each leaves in the run's folder; knows nothing of search.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from evaluators.moments import inverse_moments
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
+from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
 from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
@@ -39,6 +41,7 @@ from spaces.target import Target
 
 # fp32 answers do not depend on the batch, so the original's are computed in batches.
 _REFERENCE_BATCH = 16
+_SENSITIVITY_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Prepared:
     reference: Mapping[str, Logits]
     timing_rows: tuple[int, ...]
     vocabulary: Ranking | None = None
+    sensitive: tuple[str, ...] = ()
 
 
 def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
@@ -129,6 +133,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(model, splits["calibration"], texts, folder, watch)
+    sensitive = _sensitive(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
     fair = template.untouched()
     reference = _reference(work, fair, splits, watch)
     labels = np.asarray(splits["calibration"].labels)
@@ -181,6 +186,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         reference=reference,
         timing_rows=timing_rows,
         vocabulary=vocabulary,
+        sensitive=sensitive,
     )
 
 
@@ -238,6 +244,19 @@ def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, w
     importance = fisher_importance(model, calibration, progress=lambda done, total: watch("importance", done, total))
     save_importance(path, importance, weights_sha=weights, calibration_sha=rows)
     return importance
+
+
+def _sensitive(work: Assignment, template: Template, rows: Encoded, folder: Path, watch: Watch) -> tuple[str, ...]:
+    """Parts that 8 bits hurt; their figures are kept in the run's folder."""
+    if not {32, 8} <= set(work.runtime.bits):
+        return ()
+    path = folder / SENSITIVITY
+    if not path.exists():
+        found = Check(work.runtime, template, Pruning.identity(template.shape), rows, work.target).find(watch)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"alone": found.alone, "wider": found.wider, "bearable": BEARABLE}, indent=1))
+        os.replace(partial, path)
+    return tuple(json.loads(path.read_text())["wider"])
 
 
 def _reference(work: Assignment, fair: bytes, splits: Mapping[str, Encoded], watch: Watch) -> dict[str, Logits]:

@@ -18,6 +18,8 @@ from spaces.design import Member
 from spaces.shape import ModelShape
 from spaces.target import Target
 
+SENSITIVITY = "sensitivity.json"  # in a run's folder: `alone`, `wider` and `bearable` of the untouched model
+BEARABLE = 0.01
 _WIDE = 32
 
 
@@ -59,7 +61,7 @@ class Check:
     rows: Encoded
     target: Target
     bits: int = 8
-    bearable: float = 0.01
+    bearable: float = BEARABLE
 
     def find(self, watch: Watch) -> Sensitivity:
         """Narrow every part alone, then all that bear it together."""

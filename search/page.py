@@ -1,5 +1,6 @@
 """What a run's page says, in words. Knows figures, picks and trials; knows nothing of HTML or drawing."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ TITLES: Mapping[str, str] = {
     "smallest": "Smallest",
     "safest": "Safest: smallest loss",
 }
+_SENSITIVITY = "sensitivity.json"  # as preparing a run leaves it
 # What `select` is asked so that it answers with the pick of this name.
 _SELECT: Mapping[str, str] = {
     "limits": "",
@@ -100,7 +102,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
         members=tuple(row for row in rows if row.verified),
         cascades=tuple(cascade_table(front)),
         unverified=tuple(row for row in rows if not row.verified),
-        search=_search(front, found),
+        search={**_search(front, found), **_sensitivity(run / _SENSITIVITY)},
         failures=found.failures,
         splits=tuple(
             (name, split.n, split.sha256, "" if split.reads is None else f"read {times(split.reads)}")
@@ -221,6 +223,16 @@ def _target(target: Mapping[str, Any]) -> str:
         "lengths": "{} lengths",
     }
     return ", ".join(form.format(known[name]) for name, form in words.items() if known.get(name))
+
+
+def _sensitivity(file: Path) -> dict[str, str]:
+    """Which parts stay wider than the others, and why."""
+    if not file.exists():
+        return {}
+    known = json.loads(file.read_text(encoding="utf-8"))
+    wider = ", ".join(f"{part} ({known['alone'][part]:.2g})" for part in known["wider"])
+    reason = f"move the answers by more than {known['bearable']:g} nats"
+    return {"8 bits, part by part": f"{wider} {reason} alone and stay wider" if wider else f"no part's 8 bits {reason}"}
 
 
 def _search(front: FrontFile, found: Statistics) -> dict[str, str]:

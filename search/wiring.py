@@ -145,7 +145,7 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
         heads=units.heads,
         ffn=units.ffn,
     )
-    quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"])
+    quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"], prepared.sensitive)
     further: list[Axis] = []
     if config.space.vocabulary and prepared.vocabulary is not None:
         ranking = prepared.vocabulary

@@ -355,3 +355,16 @@ class TestVocabularyAxisContract(AxisContract):
     @pytest.fixture
     def axis(self) -> VocabularyAxis:
         return VocabularyAxis(SHAPE, sizes=(40, 60))
+
+
+def test_rungs_of_the_ladder_spare_what_few_bits_hurt() -> None:
+    axis = QuantizationAxis(SHAPE, (32, 8, 4), sensitive=("1.ffn", "head"))
+    for rung in axis.ladder():
+        found = axis.decode(rung)
+        level = found.layers[0]
+        assert level == LayerBits(level.attention, level.attention)  # type: ignore[union-attr]
+        wider = {8: 32, 4: 8}[level.attention]  # type: ignore[union-attr, index]
+        assert found.layers[1] == LayerBits(level.attention, wider)  # type: ignore[union-attr]
+        assert found.head == wider
+    assert axis.decode(axis.neutral()) == Quantization.uniform(SHAPE)
+    assert axis.decode(axis.extremes()["smallest"]) == Quantization.uniform(SHAPE, 4)

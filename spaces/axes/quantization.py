@@ -1,6 +1,6 @@
 """Quantization: the width of each part's weights. Knows widths; knows nothing of how a runtime executes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -70,14 +70,23 @@ class QuantizationAxis:
         shape: the model's sizes.
         bits: widths that the runtime really executes.
         embeddings: widths of the tables; those of `bits` if None.
+        sensitive: parts that few bits hurt (`0.attention`, `0.ffn`, ..., `embeddings`, `head`): on every rung of the
+            ladder one width wider.
     """
 
     config = Quantization
 
-    def __init__(self, shape: ModelShape, bits: Sequence[int], embeddings: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        shape: ModelShape,
+        bits: Sequence[int],
+        embeddings: Sequence[int] | None = None,
+        sensitive: Collection[str] = (),
+    ) -> None:
         self._shape = shape
         self._bits = tuple(sorted(bits, reverse=True))
         self._embeddings = tuple(sorted(embeddings if embeddings is not None else bits, reverse=True))
+        self._sensitive = frozenset(sensitive)
         parts = [f"bits.shift.{layer}.{part}" for layer in range(shape.layers) for part in ("attention", "ffn")]
         self.knobs: Mapping[str, Knob] = {
             "bits.level": Choice(self._bits),
@@ -100,10 +109,10 @@ class QuantizationAxis:
         return Quantization(layers, embeddings, int(knobs.get("bits.head", self._bits[0])))
 
     def ladder(self) -> list[dict[str, Scalar]]:
-        """Every level but the widest, with the widest and the narrowest table that is no wider."""
+        """Every level but the widest, with the widest and the narrowest table no wider; sensitive parts are spared."""
         levels = self._bits[1:] or self._bits
         rungs = [(bits, table) for bits in levels for table in dict.fromkeys((self._table(bits), self._embeddings[-1]))]
-        return [self._uniform(bits, table) for bits, table in rungs]
+        return [self._sparing(self._uniform(bits, table)) for bits, table in rungs]
 
     def neutral(self) -> dict[str, Scalar]:
         """The knobs of the widest design."""
@@ -119,6 +128,17 @@ class QuantizationAxis:
     def _uniform(self, bits: int, table: int) -> dict[str, Scalar]:
         widths: dict[str, Scalar] = {"bits.level": bits, "bits.embeddings": table, "bits.head": bits}
         return {name: widths.get(name, 0.0) for name in self.knobs}
+
+    def _sparing(self, rung: dict[str, Scalar]) -> dict[str, Scalar]:
+        """The rung with its sensitive parts one width wider."""
+        spared: dict[str, Scalar] = {}
+        for part in self._sensitive:
+            if part in ("embeddings", "head"):
+                widths, name = (self._embeddings if part == "embeddings" else self._bits), f"bits.{part}"
+                spared[name] = widths[max(0, widths.index(int(rung[name])) - 1)]
+            else:
+                spared[f"bits.shift.{part}"] = 1.0
+        return {name: spared.get(name, value) for name, value in rung.items()}
 
 
 def forget_absent_parts(configs: tuple[Config, ...]) -> tuple[Config, ...]:
