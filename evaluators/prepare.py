@@ -164,6 +164,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             settings=work.distill,
             seed=work.seed,
             folder=(folder / "weights").resolve(),
+            refit=work.compensate,
             device=work.target.device,
             trust_remote_code=work.trust_remote_code,
         ),

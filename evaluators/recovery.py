@@ -8,7 +8,7 @@ so recovered members are assembled, scored and exported like all others.
 import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +22,14 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, LayerParts
 from evaluators.base import Train
-from evaluators.compensation import InverseMoments
 from evaluators.models import load_classifier
+from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
-from evaluators.training.pupil import Pupil
 from evaluators.training.rounding import Rounding
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import build
-from evaluators.transforms.standing_in import standing_in
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -41,7 +39,6 @@ from spaces.shape import ModelShape
 ORIGINAL = "finetuned"
 _METADATA = "paretoformer"
 _TEMPLATES = 3  # of recovered weights that a worker keeps open
-_COMPARED = 256  # train rows that decide between two starts
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,7 @@ class Recovery:
         settings: of distillation; a job says for how many epochs.
         seed: draws batches and held-out rows.
         folder: where weights are kept, one file per id.
+        refit: whether what pruning leaves is refitted before it is trained (refit.py).
         device: where to train.
         trust_remote_code: run the model author's code.
     """
@@ -65,6 +63,7 @@ class Recovery:
     settings: DistillSettings
     seed: int
     folder: Path
+    refit: bool = True
     device: str = "cpu"
     trust_remote_code: bool = False
 
@@ -84,51 +83,41 @@ class Recoverer:
 
     Args:
         recovery: what to train with.
-        moments: make a cut model start where the units that stay stand in for those that go.
     """
 
-    def __init__(self, recovery: Recovery, moments: InverseMoments) -> None:
+    def __init__(self, recovery: Recovery) -> None:
         self._recovery = recovery
-        self._moments = moments
 
     def train(self, job: Train) -> dict[str, float]:
-        """Distil a member and keep its weights, unless they are there already.
+        """Refit a member, distil it, and keep its weights, unless they are there already.
 
         Returns:
-            Figures: `epochs` trained, `best_epoch`, `held_out_kl` before and after, `training_seconds`.
+            Figures: `epochs` trained and, unless that is 0, `best_epoch`, `held_out_kl` and `training_seconds`.
         """
         path = self._recovery.path(job.weights)
         if path.exists():
             return _figures(path)
-        pruning = job.member.config(Pruning)
-        done = self._distilled(self._student(job.member), job)
-        figures = {"training_seconds": sum(epoch.seconds for epoch in done.epochs), **_summary(done)}
-        keep(path, changed(done.model, self._original, pruning), pruning, figures)
+        pruning, figures = job.member.config(Pruning), {"epochs": 0.0}
+        student = self._student(job.member)
+        if job.epochs:
+            done = self._distilled(student, job)
+            student, figures = done.model, _summary(done)
+        keep(path, changed(student, self._original, pruning), pruning, figures)
         return figures
 
     def _student(self, member: Member) -> PreTrainedModel:
-        """The cut model that training starts from.
-
-        Refitting what stays helps where little goes; where most goes its layers' inputs are no longer those that it was
-        refitted for. So of the two the one nearer to the original on some train rows is taken.
-        """
+        """The cut model that training starts from: as it was trained before, or refitted."""
         pruning = member.config(Pruning)
         if member.weights != ORIGINAL:
             return build(pruning, put_back(self._original, *load(self._recovery.path(member.weights))))
         plain = build(pruning, self._original)
-        if not self._moments:
+        if not self._recovery.refit:
             return plain
-        refitted = build(pruning, standing_in(pruning, self._original, self._moments))
-        return min((refitted, plain), key=self._divergence)
-
-    def _divergence(self, student: PreTrainedModel) -> float:
-        rows, device = self._recovery.rows, self._recovery.device
-        pupil = Pupil(nn.Module.to(student, device), self._teacher, rows, {}, self._recovery.settings, device)
-        divergence, _ = pupil.exam(range(min(_COMPARED, len(rows))))
-        return divergence
+        device = self._recovery.device
+        return nn.Module.to(self._refit(nn.Module.to(plain, device), _kept_layers(pruning)), "cpu")
 
     def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
-        kept = [index for index, units in enumerate(job.member.config(Pruning).layers) if units is not None]
+        kept = _kept_layers(job.member.config(Pruning))
         return distill(
             student,
             self._teacher,
@@ -143,6 +132,11 @@ class Recoverer:
     @cached_property
     def _original(self) -> PreTrainedModel:
         return self._recovery.original()
+
+    @cached_property
+    def _refit(self) -> Refit:
+        device = self._recovery.device
+        return Refit(nn.Module.to(copy.deepcopy(self._original), device), self._recovery.rows, device)
 
     @property
     def _shape(self) -> ModelShape:
@@ -190,11 +184,6 @@ class Templates:
     def _model(self) -> PreTrainedModel:
         assert self._recovery is not None
         return self._recovery.original()
-
-
-def followers(kept: Sequence[int], layers: int) -> dict[int, int]:
-    """By student layer, the original's layer whose output it shall learn: the one that fed the next layer kept."""
-    return {place: (kept[place + 1] if place + 1 < len(kept) else layers) - 1 for place in range(len(kept))}
 
 
 def changed(student: PreTrainedModel, original: PreTrainedModel, pruning: Pruning) -> dict[str, Tensor]:
@@ -260,9 +249,17 @@ def _metadata(path: Path) -> dict[str, Any]:
     return content
 
 
+def _kept_layers(pruning: Pruning) -> list[int]:
+    return [index for index, units in enumerate(pruning.layers) if units is not None]
+
+
 def _summary(done: Distilled) -> dict[str, float]:
-    best = done.epochs[done.best]
-    return {"epochs": float(len(done.epochs)), "best_epoch": float(done.best + 1), "held_out_kl": best.held_out_kl}
+    return {
+        "epochs": float(len(done.epochs)),
+        "best_epoch": float(done.best + 1),
+        "held_out_kl": done.epochs[done.best].held_out_kl,
+        "training_seconds": sum(epoch.seconds for epoch in done.epochs),
+    }
 
 
 def _original_names(original: PreTrainedModel, pruning: Pruning) -> Any:

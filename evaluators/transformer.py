@@ -67,9 +67,7 @@ class TransformerEvaluator:
         self._workload = workload
         self._templates = workload.templates()
         self._readings = workload.readings()
-        self._recoverer = (
-            None if workload.recovery is None else Recoverer(workload.recovery, workload.template.inverse_moments)
-        )
+        self._recoverer = None if workload.recovery is None else Recoverer(workload.recovery)
 
     def evaluate(self, job: Job) -> Evaluation:
         """Figures of a member on the search rows (Score), logits of an exported folder on whole splits (Verify,

@@ -1,9 +1,9 @@
 """Which members deserve distillation, and their way through it. Knows figures, jobs and records; knows no training.
 
 Distilling takes minutes where scoring takes a second, so it is spent where it promises most: candidates are ranked by
-the hypervolume that their predicted figures would add to the front, per predicted minute. A short rung corrects the
-predictions; those that still promise most are trained to the end. What was trained is then scored in every combination
-of the other families' rungs, which is cheap.
+the hypervolume that their predicted figures would add to the front, per predicted minute. Cheap rungs correct the
+predictions: many are refitted without any training, some are trained shortly, few to the end. What was trained is then
+scored in every combination of the other families' rungs, which is cheap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,8 @@ from spaces.objectives import Complete, Evaluation
 from spaces.space import Space
 
 STUDY = RECIPE = "recovered"
-# Shares of the accuracy drop that training is expected to leave: of the untrained, and of what a short rung left.
-_LEFT_OF_UNTRAINED, _LEFT_OF_SHORT = 0.3, 0.7
-_SHORT_EPOCHS = 1
-# Candidates of the short rung for each one that is trained to the end.
-_WIDER = 2
+# Share of the accuracy drop that training is expected to leave of a member of the search.
+_LEFT_OF_UNTRAINED = 0.3
 # Share of an epoch's cost that does not shrink with the student.
 _FIXED_COST = 0.3
 # Below this drop there is nothing to recover that measuring could show.
@@ -49,6 +46,33 @@ class Plan:
     family: str
     fair: Mapping[str, float]
     objectives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step of training that some candidates take.
+
+    Args:
+        stage: what people are told.
+        epochs: 0 refits only.
+        wider: candidates for each one that is trained to the end.
+        left: share of the drop it leaves that the rungs behind it are expected to leave.
+    """
+
+    stage: str
+    epochs: int
+    wider: int
+    left: float
+
+
+def rungs(plan: Plan) -> tuple[Rung, ...]:
+    """Cheap to dear; a short training is left out where the long one is no longer."""
+    short = Rung("recover: short training", 1, 2, 0.7)
+    return (
+        Rung("recover: refit", 0, 6, 0.3),
+        *([short] if plan.epochs > short.epochs else []),
+        Rung("recover: training", plan.epochs, 1, 1.0),
+    )
 
 
 @dataclass(frozen=True)
@@ -148,24 +172,23 @@ class Recovery:
             if _drop(trial) > _NOTHING_LOST
         ]
         plan = self._plan
-        short = deserving(pool, known, plan.members * _WIDER, plan)
-        if plan.epochs > _SHORT_EPOCHS:
-            begun = self._trained(short, _SHORT_EPOCHS, "recover: short training")
-            short = deserving(begun, known, plan.members, plan)
-        done = self._trained(short[: plan.members], plan.epochs, "recover: training")
-        wider = [(each, other) for each in done for other in self._space.beside(each.member, plan.family)]
+        for rung in rungs(plan):
+            pool = self._trained(deserving(pool, known, plan.members * rung.wider, plan), rung)
+            keys = {each.member.key for each in pool}
+            known += [trial for trial in self._trials() if trial.key in keys]
+        wider = [(each, other) for each in pool for other in self._space.beside(each.member, plan.family)]
         self._done([_Task(other, (each.source,)) for each, other in wider], "recover: widths")
-        return [each.member for each in done]
+        return [each.member for each in pool]
 
-    def _trained(self, candidates: Sequence[Candidate], epochs: int, stage: str) -> list[Candidate]:
+    def _trained(self, candidates: Sequence[Candidate], rung: Rung) -> list[Candidate]:
         """Those whose training succeeded, with their new weights and what is expected of more training."""
         tasks = []
         for each in candidates:
-            training = Train(each.member, epochs)
+            training = Train(each.member, rung.epochs)
             tasks.append(_Task(replace(each.member, weights=training.weights), (each.source,), training))
-        trials = self._done(tasks, stage)
+        trials = self._done(tasks, rung.stage)
         return [
-            Candidate(task.member, each.source, _LEFT_OF_SHORT * _drop(trial), *_costs(trial))
+            Candidate(task.member, each.source, rung.left * _drop(trial), *_costs(trial))
             for task, each in zip(tasks, candidates, strict=True)
             if (trial := trials.get(task.member.key)) is not None
         ]

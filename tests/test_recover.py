@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -69,14 +70,16 @@ def recovered(record: Record, folder: Path, evaluator: Distilling, plan: Plan = 
     return Recovery(SPACE, record, further, InlineRunner(lambda: evaluator), plan, lambda *_: None), further
 
 
-def test_a_short_rung_comes_before_a_long_one(searched: Record, tmp_path: Path) -> None:
+def test_cheap_rungs_come_before_dear_ones(searched: Record, tmp_path: Path) -> None:
     evaluator = Distilling()
     recovery, _ = recovered(searched, tmp_path, evaluator)
     members = recovery.run()
-    epochs = [job.epochs for job in evaluator.trained]
-    assert epochs == [1] * 4 + [3] * 2
-    assert {job.member.weights for job in evaluator.trained[4:]} <= {job.weights for job in evaluator.trained[:4]}
-    assert [member.weights for member in members] == [job.weights for job in evaluator.trained[4:]]
+    by_rung = [[job for job in evaluator.trained if job.epochs == epochs] for epochs in (0, 1, 3)]
+    assert evaluator.trained == [job for rung in by_rung for job in rung]
+    assert [len(rung) for rung in by_rung] == [12, 4, 2]
+    for earlier, later in pairwise(by_rung):
+        assert {job.member.weights for job in later} <= {job.weights for job in earlier}
+    assert [member.weights for member in members] == [job.weights for job in by_rung[-1]]
 
 
 def test_members_come_into_the_record_with_their_parents(searched: Record, tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_nothing_is_trained_twice(searched: Record, tmp_path: Path) -> None:
 def test_an_interrupted_training_goes_on_under_its_number(searched: Record, tmp_path: Path) -> None:
     class Interrupted(Distilling):
         def evaluate(self, job: Job) -> Evaluation:
-            if isinstance(job, Train) and len(self.trained) == 2:
+            if isinstance(job, Train) and len(self.trained) == 14:
                 raise KeyboardInterrupt
             return super().evaluate(job)
 
@@ -128,7 +131,7 @@ def test_training_that_fails_is_a_failed_trial_and_no_more(searched: Record, tmp
     assert recovery.run() == []
     failed = [trial for trial in further.trials() if trial.state == "failed"]
     assert {trial.error for trial in failed} == {"OutOfMemory: too large"}
-    assert len(failed) == 4
+    assert len(failed) == 12
 
 
 def candidate(x: float, expected: float, latency: float, size: float) -> Candidate:

@@ -8,7 +8,8 @@ import torch
 
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
-from evaluators.recovery import Recoverer, Recovery, Templates, changed, followers, keep, load, put_back
+from evaluators.recovery import Recoverer, Recovery, Templates, changed, keep, load, put_back
+from evaluators.refit import followers
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import UNLABELED, Encoded
 from evaluators.training.distill import DistillSettings
@@ -114,7 +115,7 @@ def test_a_trained_member_is_assembled_like_any_other(recovery: Recovery) -> Non
     pruning = random_pruning(template.shape, 1)
     member = Member((pruning, Quantization.uniform(template.shape)))
     job = Train(member, epochs=2)
-    figures = Recoverer(recovery, {}).train(job)
+    figures = Recoverer(recovery).train(job)
     assert figures["epochs"] >= 1
     trained = Member(member.configs, job.weights)
     templates = Templates(template, runtime, recovery)
@@ -135,10 +136,10 @@ def test_training_is_not_repeated_and_can_go_on(recovery: Recovery) -> None:
     shape = Anatomy.of(recovery.original()).shape
     member = Member((random_pruning(shape, 1), Quantization.uniform(shape)))
     short = Train(member, epochs=1)
-    first = Recoverer(recovery, {}).train(short)
-    assert Recoverer(recovery, {}).train(short) == first
+    first = Recoverer(recovery).train(short)
+    assert Recoverer(recovery).train(short) == first
     longer = Train(Member(member.configs, short.weights), epochs=1)
-    Recoverer(recovery, {}).train(longer)
+    Recoverer(recovery).train(longer)
     before, after = (load(recovery.path(job.weights))[0] for job in (short, longer))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
