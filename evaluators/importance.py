@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
-from spaces.axes.pruning import Importance
+from spaces.axes.pruning import Importance, Pruning
 from spaces.errors import RunError
 
 
@@ -23,10 +23,11 @@ def fisher_importance(
     model: PreTrainedModel,
     encoded: Encoded,
     *,
+    left: Pruning | None = None,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Importance:
-    """Diagonal of the empirical Fisher information of the gates at 1: sum over examples of (dL_n/dgate)^2.
+    """Diagonal of the empirical Fisher information of the gates: sum over examples of (dL_n/dgate)^2.
 
     Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
     L_n is the cross-entropy of example n; every example has its own gates, so one backward pass per batch
@@ -35,18 +36,20 @@ def fisher_importance(
     Args:
         model: a classifier; stays as it was.
         encoded: rows of the calibration split with their labels.
+        left: what is there; the gates of what is gone are 0, and their figures mean nothing. None: all is there.
         batch_size: rows per backward pass; does not change the figures.
         progress: called with (rows done, rows in all) after each batch.
     """
     frozen = copy.deepcopy(model).train(False).requires_grad_(False)
     shape = Anatomy.of(frozen).shape
+    gates = Masks.of(left or Pruning.identity(shape), shape, device=frozen.device)
     totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
     for batch, inputs in enumerate(rows.batches(batch_size)):
         start = batch * batch_size
         labels = torch.tensor(rows.labels[start : start + batch_size])
         tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
-        for total, gradients in zip(totals, _gradients(frozen, tensors, labels.to(frozen.device)), strict=True):
+        for total, gradients in zip(totals, _gradients(frozen, gates, tensors, labels.to(frozen.device)), strict=True):
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
             progress(start + len(labels), len(rows))
@@ -54,11 +57,11 @@ def fisher_importance(
     return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
 
 
-def _gradients(model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, ...]:
+def _gradients(model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, ...]:
     """Per example, the gradient of its loss by its gates: heads (L, B, H), neurons (L, B, F), layers (L, B)."""
-    ones = Masks.ones(Anatomy.of(model).shape, batch=len(labels), device=model.device)
-    gates = ones.heads.requires_grad_(), ones.neurons.requires_grad_(), ones.layers.requires_grad_()
-    with masked(model, replace(ones, heads=gates[0], neurons=gates[1], layers=gates[2])):
+    own = masks.per_example(len(labels))
+    gates = own.heads.requires_grad_(), own.neurons.requires_grad_(), own.layers.requires_grad_()
+    with masked(model, own):
         logits = model(**inputs).logits  # (B, C)
     # An example's gates touch its own loss only, so the gradient of the sum holds every example's own.
     return torch.autograd.grad(cross_entropy(logits, labels, reduction="sum"), gates)

@@ -8,12 +8,14 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evaluators.base import Watch
+from evaluators.elimination import iterative_importance
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
 from evaluators.metrics.accuracy import Metric
@@ -61,6 +63,8 @@ class Assignment:
         unlabeled: file of further texts to distil on.
         mixed: texts to distil on that are made of train rows, for each of them.
         vocabulary: whether members' vocabularies may be pruned.
+        importance_rounds: how often the ranking judges anew what is left; 1: the whole model once.
+        ffn_group: neurons that go together.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
         trust_remote_code: run the model author's code.
     """
@@ -77,6 +81,8 @@ class Assignment:
     unlabeled: Path | None = None
     mixed: int = 0
     vocabulary: bool = False
+    importance_rounds: int = 1
+    ffn_group: int = 64
     compensate: bool = True
     trust_remote_code: bool = False
 
@@ -132,7 +138,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         template = template.with_vocabulary(vocabulary.tokens)
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
-    importance = _importance(model, splits["calibration"], texts, folder, watch)
+    importance = _importance(work, model, splits["calibration"], texts, folder, watch)
     sensitive = _sensitive(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
     fair = template.untouched()
     reference = _reference(work, fair, splits, watch)
@@ -238,11 +244,18 @@ def _vocabulary(tokenizer: Any, rows: Rows, folder: Path) -> Ranking:
     return ranking
 
 
-def _importance(model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch) -> Importance:
+def _importance(
+    work: Assignment, model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch
+) -> Importance:
     path, weights, rows = folder / "importance.json", weights_sha256(model), texts.calibration.sha256
     if path.exists():
         return load_importance(path, weights_sha=weights, calibration_sha=rows)
-    importance = fisher_importance(model, calibration, progress=lambda done, total: watch("importance", done, total))
+    progress = partial(watch, "importance")
+    if work.importance_rounds == 1:
+        importance = fisher_importance(model, calibration, progress=progress)
+    else:
+        rounds, group = work.importance_rounds, work.ffn_group
+        importance = iterative_importance(model, calibration, rounds=rounds, group=group, progress=progress)
     save_importance(path, importance, weights_sha=weights, calibration_sha=rows)
     return importance
 

@@ -158,8 +158,8 @@ def _fit(module: nn.Linear, entering: Tensor, wanted: Tensor) -> None:
     moments.diagonal().add_(_RIDGE * moments.diag().mean())
     change = torch.linalg.solve(moments, inputs.T @ missing.double())  # (K + 1, width)
     with torch.no_grad():
-        module.weight += change[:-1].T.to(module.weight.dtype)
-        module.bias += change[-1].to(module.bias.dtype)
+        module.weight.add_(change[:-1].T.to(module.weight.dtype))
+        module.bias.add_(change[-1].to(module.bias.dtype))
 
 
 def followers(kept: Sequence[int], layers: int) -> dict[int, int]:

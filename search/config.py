@@ -73,12 +73,13 @@ class TargetConfig(Section):
 
 
 class PruningConfig(Section):
-    """Which units may go."""
+    """Which units may go; in how many rounds what is left is judged; whether the others stand in for what goes."""
 
     blocks: bool = True
     heads: bool = True
     ffn: bool = True
     ffn_group: int = Field(64, ge=1)
+    rounds: int = Field(1, ge=1)
     compensate: bool = True
 
 

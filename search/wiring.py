@@ -71,6 +71,8 @@ def assignment(config: RunConfig) -> "Assignment":
         ),
         max_length=config.finetune.max_length,
         timing_inputs=config.verify.inputs,
+        importance_rounds=(config.space.pruning or PruningConfig()).rounds,
+        ffn_group=(config.space.pruning or PruningConfig()).ffn_group,
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),

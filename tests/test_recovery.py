@@ -8,12 +8,13 @@ import torch
 
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
-from evaluators.recovery import Recoverer, Recovery, Templates, changed, keep, load, put_back
+from evaluators.recovery import Recoverer, Recovery, Templates, keep, load
 from evaluators.refit import followers
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import UNLABELED, Encoded
 from evaluators.training.distill import DistillSettings
 from evaluators.transforms.base import build
+from evaluators.transforms.restore import changed, put_back
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member

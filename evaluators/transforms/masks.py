@@ -59,6 +59,11 @@ class Masks:
                 attention[index], ffn[index], layers[index] = bool(units.heads), bool(units.neurons), 1
         return cls(*(gates.to(device) for gates in (heads, neurons, attention, ffn, layers)))
 
+    def per_example(self, batch: int) -> "Masks":
+        """The same gates, each example with its own: (L, ...) to (L, B, ...)."""
+        gates = (self.heads, self.neurons, self.attention, self.ffn, self.layers)
+        return Masks(*(each[:, None].repeat(1, batch, *[1] * (each.ndim - 1)) for each in gates))
+
 
 @contextmanager
 def masked(model: PreTrainedModel, masks: Masks) -> Iterator[None]:

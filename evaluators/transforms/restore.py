@@ -1,0 +1,80 @@
+"""A cut model's weights back in a copy of the original. Knows parameters and their names; trains nothing.
+
+What is put back and cut by the same pruning is the cut model again: so weights that were refitted or trained are
+handled like any others.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from evaluators.anatomy import Anatomy, LayerParts
+from spaces.axes.pruning import Pruning
+
+
+def changed(student: PreTrainedModel, original: PreTrainedModel, pruning: Pruning) -> dict[str, Tensor]:
+    """A trained student's tensors by the original's names, but for those that are the original's own."""
+    names, whole = _original_names(original, pruning), dict(original.named_parameters())
+    tensors = {names(name): tensor.detach() for name, tensor in student.named_parameters()}
+    return {
+        name: tensor.contiguous()
+        for name, tensor in tensors.items()
+        if tensor.shape != whole[name].shape or not torch.equal(tensor, whole[name])
+    }
+
+
+def put_back(original: PreTrainedModel, tensors: Mapping[str, Tensor], pruning: Pruning) -> PreTrainedModel:
+    """A copy of `original` whose units that `pruning` keeps have trained weights.
+
+    Args:
+        original: stays as it was.
+        tensors: of `changed`.
+        pruning: what the student kept.
+    """
+    model, kept = copy.deepcopy(original), _kept(original, pruning)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name in kept:
+                axis, indices = kept[name]
+                parameters[name].index_copy_(axis, indices, tensor)
+            else:
+                parameters[name].copy_(tensor)
+    return model
+
+
+def _original_names(original: PreTrainedModel, pruning: Pruning) -> Any:
+    """From a student's parameter names to the original's: layers that stayed were numbered anew."""
+    layers = [parts.name for parts in Anatomy.of(original).layers]
+    stayed = [name for name, units in zip(layers, pruning.layers, strict=True) if units is not None]
+    renamed = {f"{layers[place]}.": f"{name}." for place, name in enumerate(stayed)}
+
+    def name_of(name: str) -> str:
+        prefix = next((prefix for prefix in renamed if name.startswith(prefix)), None)
+        return name if prefix is None else renamed[prefix] + name.removeprefix(prefix)
+
+    return name_of
+
+
+def _kept(original: PreTrainedModel, pruning: Pruning) -> dict[str, tuple[int, Tensor]]:
+    """By parameter that pruning cuts: along which axis, and the indices that stay."""
+    anatomy = Anatomy.of(original)
+    size, cuts = anatomy.shape.head_size, dict[str, tuple[int, Tensor]]()
+    for parts, units in zip(anatomy.layers, pruning.layers, strict=True):
+        if units is not None:
+            dimensions = torch.tensor([head * size + offset for head in units.heads for offset in range(size)])
+            cuts |= _cuts(parts, dimensions, torch.tensor(units.neurons))
+    return cuts
+
+
+def _cuts(parts: LayerParts, dimensions: Tensor, neurons: Tensor) -> dict[str, tuple[int, Tensor]]:
+    outputs = dict.fromkeys((parts.query, parts.key, parts.value), dimensions) | {parts.ffn_in: neurons}
+    inputs = {parts.attention_output: dimensions, parts.ffn_out: neurons}
+    return {
+        **{f"{name}.{kind}": (0, kept) for name, kept in outputs.items() for kind in ("weight", "bias")},
+        **{f"{name}.weight": (1, kept) for name, kept in inputs.items()},
+    }
