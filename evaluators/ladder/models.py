@@ -21,7 +21,6 @@ from evaluators.ladder.importance import importance_of_both_matrices
 from evaluators.ladder.steps import Cut, Settings
 from evaluators.models import ensure_finetuned, load_classifier, save, weights_sha256
 from evaluators.prepare import Assignment, design_json
-from evaluators.recovery import changed, put_back
 from evaluators.runtimes.base import Template
 from evaluators.runtimes.onnxruntime.one_liner import one_liner
 from evaluators.sensitivity import Check
@@ -30,6 +29,7 @@ from evaluators.tasks.linear import LinearBaseline
 from evaluators.training.distill import Distilled, DistillSettings, distill
 from evaluators.training.teacher import EMBEDDINGS, Teacher
 from evaluators.transforms.base import build
+from evaluators.transforms.restore import changed, put_back
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
