@@ -12,13 +12,13 @@ import torch
 from transformers import AutoTokenizer
 
 from evaluators import artifact
-from evaluators.base import Accuracy, Baseline, Judgement, Timing, Watch
+from evaluators.base import Accuracy, Baseline, Judgement, Served, Timing, Watch
 from evaluators.cascade import CASCADE, judged, numbered
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade_export import write_cascade
 from evaluators.graphs import fastest
 from evaluators.instance_worker import load
-from evaluators.instances import Throughput
+from evaluators.instances import Throughput, throughput
 from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
 from evaluators.metrics.fidelity import agreement
 from evaluators.metrics.latency import Contender, Latency, TimingRow, measure, sample_inputs, timed_inputs
@@ -41,6 +41,7 @@ _JUDGED = ("calibration", "search")
 _SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
 # Confirm rows whose throughput is measured, of the lengths of all of them: enough to sort into batches.
 _SERVED_ROWS = 512
+_SERVED_TOGETHER, _SERVED_ROUNDS = 6, 3
 
 Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
 
@@ -160,6 +161,28 @@ class TransformerAssessor:
         _append(self._folder / "timings.csv", measured.timings)
         bases = [name for name in self._baseline_folders() if name != "linear"]
         return {name: _timing(measured, name, bases, self._work.seed) for name in measured}
+
+    def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
+        """Rows per second of every folder with the whole machine to itself; a few at a time take turns with `fair`."""
+        found: dict[str, Served] = {}
+        target, texts = self._work.target, self._prepared.texts.search.first(_SERVED_ROWS).texts
+        names = list(folders)
+        for start in range(0, len(names), _SERVED_TOGETHER):
+            watch("throughput", start, len(names))
+            together = {name: folders[name] for name in names[start : start + _SERVED_TOGETHER]}
+            rates = throughput(
+                {"fair": self._baseline_folders()["fair"], **together},
+                texts,
+                threads=target.threads,
+                batch_size=target.batch_size,
+                rounds=_SERVED_ROUNDS,
+                seconds=1.0,
+                seed=self._work.seed,
+            )
+            for name in together:
+                rate, (times, low, high) = rates[name], rates[name].ratio(rates["fair"], self._work.seed)
+                found[name] = Served(rate.rows_per_second, rate.instances, rate.batch_size, (times, low, high))
+        return found
 
     @property
     def timed_rows(self) -> tuple[int, ...]:

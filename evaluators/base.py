@@ -128,6 +128,17 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Served:
+    """Rows per second of the whole machine, tokenised beforehand, and how often those of `fair` as (estimate, low,
+    high)."""
+
+    rows_per_second: float
+    instances: int
+    batch_size: int
+    over_fair: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Judgement:
     """How sure a model is of its answers, and whether it is right to be: what cascades are chosen by.
 
@@ -176,6 +187,10 @@ class Assessor(Builder, Protocol):
 
     def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
         """Latency of every folder and of the baselines, which alternate with them in fresh processes."""
+        ...
+
+    def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
+        """Rows per second of every folder with the whole machine to itself."""
         ...
 
     @property

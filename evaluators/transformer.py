@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluators.base import Job, Score, Train, Verify, VerifyCascade
 from evaluators.cascade import Cascade
+from evaluators.cores import usable_instances
 from evaluators.latency_model import LatencyModel
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement, expected_drop, mean_kl
@@ -95,10 +96,12 @@ class TransformerEvaluator:
         accuracy, fair = work.metric(labels, logits.argmax(-1)), work.metric(labels, original.argmax(-1))
         # The counted drop is noisy on few rows, the expected one a little too high: their mean is better than either.
         expected = expected_drop(original, logits, work.temperature)
+        latency = work.latency.predict_ms(job.member)
         values = {
             "kl": mean_kl(original, logits),
             "accuracy": accuracy,
-            "latency": work.latency.predict_ms(job.member),
+            "latency": latency,
+            "throughput": usable_instances(work.target.threads) * work.target.batch_size * 1000 / latency,
             "size": float(template.size(job.member)),
         }
         extras = {

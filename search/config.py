@@ -207,7 +207,7 @@ class RunConfig(Section):
     quality: Literal["kl", "metric"] = "kl"
     target: TargetConfig = TargetConfig()
     space: SpaceConfig = SpaceConfig()
-    objectives: tuple[Literal["accuracy", "latency", "size"], ...] = ("accuracy", "latency", "size")
+    objectives: tuple[Literal["accuracy", "latency", "size", "throughput"], ...] = ("accuracy", "latency", "size")
     limits: LimitsConfig = LimitsConfig()
     confidence: float = Field(0.95, gt=0.5, lt=1)
     search: SearchConfig = SearchConfig()

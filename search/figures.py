@@ -113,6 +113,31 @@ class SizeFigure:
 
 
 @dataclass(frozen=True)
+class ThroughputFigure:
+    """Rows per second of the whole machine, from texts to answers.
+
+    Args:
+        rows_per_second: median over rounds.
+        instances: processes, one thread per core in all.
+        batch_size: rows per call.
+        ratio: per baseline, this over the baseline's.
+    """
+
+    rows_per_second: float
+    instances: int
+    batch_size: int
+    ratio: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "ratio": {baseline: estimate.to_triple() for baseline, estimate in self.ratio.items()}}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        ratio = {baseline: Estimate.from_triple(triple) for baseline, triple in document["ratio"].items()}
+        return cls(**{**_known(cls, document), "ratio": ratio})
+
+
+@dataclass(frozen=True)
 class TargetFigures:
     """A member on one further target."""
 
@@ -145,6 +170,7 @@ class MemberFigures:
         verified: whether its exported artefact was loaded again and measured.
         accuracy: per split (search, confirm, test) its figure; absent where it was not scored.
         latency, size: on the first target; None where nothing is known.
+        throughput: measured where it is an objective of the run.
         fidelity: closeness to the original (`kl`) and to what search scored (`agreement`), what was predicted, and
             what a smaller vocabulary does to texts and bytes.
         artifact: its folder, relative to the run's.
@@ -165,6 +191,7 @@ class MemberFigures:
     accuracy: Mapping[str, AccuracyFigure] = field(default_factory=dict)
     latency: LatencyFigure | None = None
     size: SizeFigure | None = None
+    throughput: ThroughputFigure | None = None
     fidelity: Mapping[str, float] = field(default_factory=dict)
     artifact: str | None = None
     by_target: Mapping[str, TargetFigures] = field(default_factory=dict)
@@ -180,6 +207,7 @@ class MemberFigures:
             "accuracy": {split: _json_or_none(self.accuracy.get(split)) for split in SPLITS},
             "latency": _json_or_none(self.latency),
             "size": _json_or_none(self.size),
+            "throughput": _json_or_none(self.throughput),
             "fidelity": dict(self.fidelity),
             "artifact": self.artifact,
             "by_target": {label: figures.to_json() for label, figures in self.by_target.items()},
@@ -197,6 +225,7 @@ class MemberFigures:
                 "accuracy": {split: AccuracyFigure.from_json(figure) for split, figure in scored.items()},
                 "latency": _latency(document),
                 "size": _size(document),
+                "throughput": _throughput(document),
                 "by_target": {
                     label: TargetFigures.from_json(figures) for label, figures in document["by_target"].items()
                 },
@@ -235,12 +264,19 @@ def _known(cls: type, document: Json) -> dict[str, Any]:
     return {each.name: document[each.name] for each in fields(cls) if each.name in document}
 
 
-def _json_or_none(figure: AccuracyFigure | LatencyFigure | SizeFigure | None) -> dict[str, Any] | None:
+def _json_or_none(
+    figure: AccuracyFigure | LatencyFigure | SizeFigure | ThroughputFigure | None,
+) -> dict[str, Any] | None:
     return None if figure is None else figure.to_json()
 
 
 def _latency(document: Json) -> LatencyFigure | None:
     return None if document["latency"] is None else LatencyFigure.from_json(document["latency"])
+
+
+def _throughput(document: Json) -> ThroughputFigure | None:
+    known = document.get("throughput")  # older files have none
+    return None if known is None else ThroughputFigure.from_json(known)
 
 
 def _size(document: Json) -> SizeFigure | None:

@@ -10,6 +10,8 @@ T = TypeVar("T")
 # Where the axes of the normalised hypervolume end: five points of accuracy, and a factor of 2 ** 5.
 _ACCURACY_RANGE = 0.05
 _DOUBLINGS = 5.0
+# Objectives that stand on another's axis of it.
+_AXES = {"kl": "accuracy", "throughput": "latency"}
 # Of the exact hypervolume.
 MOST_DIMENSIONS = 3
 
@@ -108,9 +110,9 @@ def front_hypervolume(
     Args:
         rows: figures with `accuracy`, `latency` and `size` each.
         fair: the baseline's figures.
-        objectives: names that were searched; `kl` stands for accuracy, axes not named are left out.
+        objectives: names that were searched; axes not named are left out.
     """
-    searched = {"accuracy" if name == "kl" else name for name in objectives}
+    searched = {_AXES.get(name, name) for name in objectives}
     axes = [i for i, name in enumerate(("accuracy", "latency", "size")) if name in searched]
     gains = [normalised(row["accuracy"], row["latency"], row["size"], fair) for row in rows]
     # Gains are to be large and costs small: seen from the origin, a gain is a negative cost.

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluators.base import Accuracy, Assessor, Baseline, Timing
-from search.figures import AccuracyFigure, Estimate, LatencyFigure, MemberFigures, SizeFigure
+from evaluators.base import Accuracy, Assessor, Baseline, Served, Timing
+from search.figures import AccuracyFigure, Estimate, LatencyFigure, MemberFigures, SizeFigure, ThroughputFigure
 from search.ledger import Trial
 from spaces.design import Member
 
@@ -25,7 +25,8 @@ class Exported:
 
 def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
     """What is known before verification: figures on the search rows, predictions of latency and size."""
-    latency, size = trial.values.get("latency"), trial.values.get("size")
+    known = {**trial.extras, **trial.values}
+    latency, size = known.get("latency"), known.get("size")
     return MemberFigures(
         key=trial.key,
         kind="single",
@@ -107,6 +108,12 @@ def latency_figure(timing: Timing) -> LatencyFigure:
     """A measured latency as front.json holds it."""
     speedup = {name: Estimate(*triple) for name, triple in timing.speedup.items()}
     return LatencyFigure(timing.mean_ms, timing.p50_ms, timing.p95_ms, timing.rounds, timing.processes, speedup=speedup)
+
+
+def throughput_figure(served: Served) -> ThroughputFigure:
+    """A measured throughput as front.json holds it."""
+    ratio = {"fair": Estimate(*served.over_fair)}
+    return ThroughputFigure(served.rows_per_second, served.instances, served.batch_size, ratio)
 
 
 def size_figure(assessor: Assessor, folder: Path, fair_bytes: int) -> SizeFigure:

@@ -159,6 +159,10 @@ def _gains(member: MemberFigures) -> tuple[str, ...]:
         gains.append(
             f"{member.size.bytes / 1e6:.1f} MB" + ("" if ratio is None else f", {ratio:.1f}x smaller than fair")
         )
+    if member.throughput is not None:
+        served, times = member.throughput, member.throughput.ratio.get("fair")
+        said = f"{served.rows_per_second:,.0f} rows per second on {served.instances} instances"
+        gains.append(said + ("" if times is None else f", {times.value:.2f}x fair"))
     if "whole_vocabulary_bytes" in member.fidelity:
         gains.append(_vocabulary(member.fidelity))
     return tuple(gains)

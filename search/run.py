@@ -25,7 +25,7 @@ from search.runners.inline import InlineRunner
 from search.so_far import CONFIG, driving, read_config
 from spaces.errors import CallerError, RunError
 from spaces.knobs import IntRange
-from spaces.objectives import ACCURACY, LATENCY, SIZE
+from spaces.objectives import OBJECTIVES
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _verify(
         inline=partial(InlineRunner, make),
         bounds=wiring.bounds(config, prepared.fair),
         limits={limit.name: limit.asked for limit in config.limits.limits()},
-        objectives=tuple({"accuracy": ACCURACY, "latency": LATENCY, "size": SIZE}[name] for name in config.objectives),
+        objectives=tuple(OBJECTIVES[name] for name in config.objectives),
         members=config.verify.members,
         cascades=config.verify.cascades,
         confidence=config.confidence,

@@ -93,6 +93,7 @@ class Row:
     speedup: Mapping[str, float]
     bytes: int | None
     ratio: float | None
+    rows_per_second: float | None
     layers: int | None
     heads: float | None
     neurons: float | None
@@ -230,6 +231,7 @@ def _row(member: MemberFigures, picks: tuple[str, ...], whole: Parts | None) -> 
         speedup={} if timed is None else {name: factor.value for name, factor in timed.speedup.items()},
         bytes=None if size is None else size.bytes,
         ratio=None if size is None else size.ratio.get("fair"),
+        rows_per_second=None if member.throughput is None else member.throughput.rows_per_second,
         layers=None if parts is None else parts.layers,
         heads=None if parts is None or whole is None else _share(parts.heads, whole.heads),
         neurons=None if parts is None or whole is None else _share(parts.neurons, whole.neurons),

@@ -15,13 +15,13 @@ from search.certificate import Certificate, Test, certify, non_inferiority_of_lo
 from search.figures import AccuracyFigure, MemberFigures, Pick
 from search.front import front, front_hypervolume
 from search.front_file import FrontFile, SplitRecord
-from search.members import Exported, accuracy_figure, baseline, unverified, verified
+from search.members import Exported, accuracy_figure, baseline, throughput_figure, unverified, verified
 from search.picks import picks, to_certify
 from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
 from search.verify_cascades import Verified, verify_cascades
-from spaces.objectives import ACCURACY, Bound, Complete, Objective
+from spaces.objectives import ACCURACY, THROUGHPUT, Bound, Complete, Objective
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
@@ -47,6 +47,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         verified(situation.folder, each, situation.assessor, timings[each.trial.key], fair_bytes) for each in exported
     ]
     members = [replace(member, meets_limits=_within(member, situation.bounds)) for member in members]
+    members = _with_throughput(situation, members, watch)
     sound = {member.key for member in members if member.note is None}
     stages = Verified([each for each in exported if each.trial.key in sound], timings, known)
     cascades = [
@@ -184,6 +185,16 @@ def _with_test(
         replace(member, accuracy={**member.accuracy, "test": figures[member.key]}) if member.key in figures else member
         for member in members
     ]
+
+
+def _with_throughput(situation: Situation, members: Sequence[MemberFigures], watch: Watch) -> list[MemberFigures]:
+    """The members with their rows per second, where that is an objective."""
+    if THROUGHPUT not in situation.objectives:
+        return list(members)
+    served = situation.assessor.throughput(
+        {member.key: situation.folder / str(member.artifact) for member in members}, watch
+    )
+    return [replace(member, throughput=throughput_figure(served[member.key])) for member in members]
 
 
 def _described(situation: Situation, reads: int) -> FrontFile:

@@ -17,7 +17,7 @@ from search.runners.base import Runner
 from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from spaces.errors import ConfigError, LimitError
-from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Objective
+from spaces.objectives import ACCURACY, KL, OBJECTIVES, Bound, Objective
 from spaces.space import Axis, Space
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "P
 def _objectives(config: RunConfig) -> tuple[Objective, ...]:
     """What trials are told: quality stands in for accuracy while searching."""
     quality = KL if config.quality == "kl" else ACCURACY
-    return tuple({"accuracy": quality, "latency": LATENCY, "size": SIZE}[name] for name in config.objectives)
+    return tuple(quality if name == "accuracy" else OBJECTIVES[name] for name in config.objectives)
 
 
 def record(config: RunConfig, folder: Path, bounds: tuple[Bound, ...]) -> Record:

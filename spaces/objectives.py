@@ -26,6 +26,10 @@ KL = Objective("kl", "min", "nats")
 ACCURACY = Objective("accuracy", "max", "fraction")
 LATENCY = Objective("latency", "min", "ms")
 SIZE = Objective("size", "min", "bytes")
+THROUGHPUT = Objective("throughput", "max", "rows/s")  # of the whole machine, one instance per core
+
+# What a run's objectives are called.
+OBJECTIVES: Mapping[str, Objective] = {each.name: each for each in (ACCURACY, LATENCY, SIZE, THROUGHPUT)}
 
 # Absolute units of each limit, as factors of the unit it is resolved to.
 UNITS: Mapping[str, Mapping[str, float]] = {

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.base import Accuracy, Baseline, Job, Score, Timing, Verify, Watch
+from evaluators.base import Accuracy, Baseline, Job, Score, Served, Timing, Verify, Watch
 from evaluators.synthetic import SyntheticConfig, SyntheticEvaluator, dtlz2, synthetic_space
 from search import front_file
+from search.figures import Estimate, ThroughputFigure
 from search.front_file import FrontFile
 from search.record import Record
 from search.situation import Situation
 from search.verify import verify_front
 from spaces.design import Design, Member
-from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Complete, Evaluation, Failed
+from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, THROUGHPUT, Bound, Complete, Evaluation, Failed
 from spaces.target import Target
 
 ROWS = 1500
@@ -59,6 +60,13 @@ class Bench:
         figures = {name: dtlz2(_point(folder))[1] * 10 + 0.5 for name, folder in folders.items()}
         timed = {"fair": 10.0, "one_liner": 5.0, **figures}
         return {n: Timing(ms, ms, ms, 9, 3, {"fair": (10 / ms, 9 / ms, 11 / ms)}) for n, ms in timed.items()}
+
+    def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
+        self.diary.append("throughput")
+        return {name: Served(1000.0, 2, 1, (3.0, 2.9, 3.1)) for name in folders}
+
+    def vocabulary(self, member: Member) -> Mapping[str, float]:
+        return {}
 
     def sizes(self, folder: Path) -> tuple[int, int]:
         return (int(dtlz2(_point(folder))[2] * 2e7) + 1000 if folder.exists() else 20_000_000), 700
@@ -141,6 +149,17 @@ def test_scores_come_first_then_time_alone_then_test(tmp_path: Path) -> None:
     assert bench.diary[first - 1] == "closed"  # nothing of the run is busy while it times
     assert set(bench.diary[first + 1 : -1]) == {"test"}
     assert front_file.read(tmp_path) == front
+
+
+def test_throughput_is_measured_where_it_is_an_objective(tmp_path: Path) -> None:
+    bench = Bench()
+    asked = situation(tmp_path, bench)
+    verify_front(replace(asked, objectives=(ACCURACY, THROUGHPUT)), lambda *_: None)
+    members = [member for member in front_file.read(tmp_path).members if member.verified]
+    assert members
+    for member in members:
+        assert member.throughput == ThroughputFigure(1000.0, 2, 1, {"fair": Estimate(3.0, 2.9, 3.1)})
+    assert bench.diary.index("throughput") > bench.diary.index("time")
 
 
 def test_at_most_three_members_are_tested_and_only_picks(tmp_path: Path) -> None:
