@@ -144,8 +144,14 @@ class Recoverer:
 
     @cached_property
     def _teacher(self) -> Teacher:
-        layers = range(self._shape.layers)
-        return Teacher.of(self._original, self._recovery.rows, hidden_layers=layers, device=self._recovery.device)
+        layers, work = range(self._shape.layers), self._recovery
+        return Teacher.of(
+            self._original,
+            work.rows,
+            hidden_layers=layers if work.settings.hidden else (),
+            attention_layers=layers if work.settings.attention else (),
+            device=work.device,
+        )
 
 
 class Templates:

@@ -190,11 +190,19 @@ class FinetuneConfig(Section):
 
 
 class RecoverConfig(Section):
-    """Distillation of members that deserve it, from the original; `mixed`: texts made of train rows, per row."""
+    """Distillation of members that deserve it, from the original.
+
+    `hidden` and `attention` weigh these terms of the loss, `hard_labels` is the share of the true labels (loss.py);
+    `mixed` is the number of texts made of each train row.
+    """
 
     members: int = Field(0, ge=0)
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    hidden: float = Field(1.0, ge=0)
+    attention: float = Field(0.0, ge=0)
+    hard_labels: float = Field(0.0, ge=0, le=1)
     mixed: int = Field(1, ge=0)
     unlabeled: str | None = None
 

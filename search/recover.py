@@ -201,6 +201,8 @@ class Recovery:
         running: dict[str, tuple[_Task, Job]] = {}
         trained: dict[str, Mapping[str, float]] = {}
         ended, total = 0, len(waiting)
+        if waiting:
+            self._watch(stage, 0, total)
         while waiting or running:
             while waiting and len(running) < self._runner.slots:
                 task = waiting.pop(0)

@@ -3,12 +3,12 @@
 Knows the order of measuring: scores, then time with nothing else of the run busy, then picks, then test for the picks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from evaluators.base import Verify, Watch
+from evaluators.base import Verify, VerifyCascade, Watch
 from search import front_file
 from search.candidates import Point, choose
 from search.certificate import Certificate, Test, certify, non_inferiority_of_losses, sequence
@@ -26,7 +26,7 @@ from spaces.objectives import ACCURACY, THROUGHPUT, Bound, Complete, Objective
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
 # Whose test rows are read, at most: one read of each, after every choice is made.
-TESTED = ("limits", "certified", "smallest_within")
+TESTED = ("limits", "certified", "smallest_within", "cascade")
 
 
 def verify_front(situation: Situation, watch: Watch) -> FrontFile:
@@ -56,7 +56,15 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     ]
     certificate, answers = _answers(situation, [*members, *cascades], exported)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
-    members = _with_test(situation, members, [each for each in exported if each.trial.key in tested], watch)
+    jobs: list[Verify | VerifyCascade] = [
+        *(Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested),
+        *(
+            VerifyCascade(each.key, (situation.folder / str(each.artifact)).resolve(), ("test",))
+            for each in cascades
+            if each.key in tested
+        ),
+    ]
+    figures = _on_test(situation, jobs, watch)
     measured = {member.key for member in members}
     rest = [unverified(trial, failures.get(trial.key)) for trial in on_front if trial.key not in measured]
     result = replace(
@@ -66,7 +74,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         hypervolume_with_cascades=(
             _hypervolume([*members, *cascades], baselines["fair"], situation.objectives) if cascades else None
         ),
-        members=tuple(members + cascades + rest),
+        members=tuple(_with_test(each, figures) for each in (*members, *cascades, *rest)),
         picks=answers,
         certificate=certificate,
     )
@@ -168,23 +176,25 @@ def _answers(
     return certificate, picks(members, situation.bounds, certificate, discordance, situation.confidence)
 
 
-def _with_test(
-    situation: Situation, members: Sequence[MemberFigures], tested: Sequence[Exported], watch: Watch
-) -> list[MemberFigures]:
-    """The members, those in `tested` with their figures on the test rows."""
+def _on_test(situation: Situation, jobs: Sequence[Verify | VerifyCascade], watch: Watch) -> dict[str, AccuracyFigure]:
+    """By key of a member or cascade its figures on the test rows."""
     figures: dict[str, AccuracyFigure] = {}
     with closing(situation.inline()) as runner:
-        for count, each in enumerate(tested):
-            watch("test", count, len(tested))
-            runner.submit(Verify(each.member, each.folder.resolve(), splits=("test",)))
+        for count, job in enumerate(jobs):
+            watch("test", count, len(jobs))
+            runner.submit(job)
             evaluation = runner.next_done()
             assert evaluation is not None, "one job was submitted"
             if evaluation.predictions is not None:
-                figures[each.trial.key] = accuracy_figure(situation.assessor.accuracy("test", evaluation.predictions))
-    return [
-        replace(member, accuracy={**member.accuracy, "test": figures[member.key]}) if member.key in figures else member
-        for member in members
-    ]
+                key = job.member.key if isinstance(job, Verify) else job.name
+                figures[key] = accuracy_figure(situation.assessor.accuracy("test", evaluation.predictions))
+    return figures
+
+
+def _with_test(member: MemberFigures, figures: Mapping[str, AccuracyFigure]) -> MemberFigures:
+    if member.key not in figures:
+        return member
+    return replace(member, accuracy={**member.accuracy, "test": figures[member.key]})
 
 
 def _with_throughput(situation: Situation, members: Sequence[MemberFigures], watch: Watch) -> list[MemberFigures]:

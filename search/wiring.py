@@ -85,7 +85,15 @@ def assignment(config: RunConfig) -> "Assignment":
 def _distillation(config: RunConfig) -> Any:
     from evaluators.training.distill import DistillSettings
 
-    return DistillSettings(epochs=config.recover.epochs, learning_rate=config.recover.learning_rate)
+    asked = config.recover
+    return DistillSettings(
+        epochs=asked.epochs,
+        learning_rate=asked.learning_rate,
+        temperature=asked.temperature,
+        hidden=asked.hidden,
+        attention=asked.attention,
+        hard_labels=asked.hard_labels,
+    )
 
 
 def task(config: TaskConfig) -> "Task":

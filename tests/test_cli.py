@@ -388,7 +388,13 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
     assert trained
     recovered = [member for member in front["members"] if member["weights"].startswith("recovered:")]
     assert all(member["parents"] for member in recovered)
+    pruned = [member for member in singles if "whole_vocabulary_bytes" in member["fidelity"]]
+    assert all(
+        member["fidelity"]["whole_vocabulary_bytes"] > member["fidelity"]["predicted_bytes"] for member in pruned
+    )
+    picks = {pick["name"]: pick["key"] for pick in front["picks"]}
     for cascade in (member for member in front["members"] if member["kind"] == "cascade"):
+        assert (cascade["accuracy"]["test"] is not None) == (cascade["key"] == picks.get("cascade"))
         assert len(cascade["stages"]) == len(cascade["parents"]) >= 2
         text = json.dumps({"text": "a fine warm film"})
         (tmp_path / "in.jsonl").write_text(text + "\n")

@@ -1,5 +1,6 @@
 """Recovered weights: what training changed comes back exactly where it belongs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,20 @@ def _write_tokenizer(folder: Path) -> None:
 
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+
+
+def test_every_term_of_the_loss_can_be_asked_for(recovery: Recovery) -> None:
+    model = recovery.original()
+    member = Member((random_pruning(Anatomy.of(model).shape, 1), Quantization.uniform(Anatomy.of(model).shape)))
+    terms = {"plain": {"hidden": 0.0}, "attention": {"attention": 1.0}, "labels": {"hard_labels": 0.5}}
+    trained = set()
+    for name, weights in terms.items():
+        settings = replace(recovery.settings, **weights)
+        own = replace(recovery, settings=settings, folder=recovery.folder / name)
+        job = Train(member, epochs=1)
+        assert Recoverer(own).train(job)["epochs"] == 1
+        trained.add(own.path(job.weights).read_bytes())
+    assert len(trained) == len(terms)
 
 
 def test_a_trained_member_is_assembled_like_any_other(recovery: Recovery) -> None:
