@@ -53,13 +53,14 @@ class Refit:
         for place, (name, index) in enumerate(zip(layer_names(student), kept, strict=True)):
             parts = _renamed(self._layers[index], name)
             followed = follows[place]
-            if followed != index and not self._sums:
-                _copy_last_norm(self.original.get_submodule(self._layers[followed].name), student.get_submodule(name))
             if _is_linear(student, parts.attention_output):
                 own = self._captured(student, [parts.name, parts.attention_output], [], parts.attention_output)
                 missing = self._targets[index, 0] - own[parts.name]
                 _fit(linear(student, parts.attention_output), own[parts.attention_output], missing)
             if _is_linear(student, parts.ffn_out):
+                if followed != index and not self._sums:
+                    last = self.original.get_submodule(self._layers[followed].name)
+                    _copy_last_norm(last, student.get_submodule(name))
                 attends = [parts.attention_output] if self._sums and _has(student, parts.attention_output) else []
                 own = self._captured(student, [parts.name, parts.ffn_in, parts.ffn_out], attends, parts.ffn_out)
                 missing = self._targets[followed, 1] - self._before_ffn(own, parts)
