@@ -59,6 +59,11 @@ def search(
     timeout: Timeout = None,
     sampler: Annotated[str | None, typer.Option(help="A name from `list samplers`.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")] = None,
+    cpus_per_worker: Annotated[
+        float | None, typer.Option(help="Cores per worker; as many as threads by default.")
+    ] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(help="GPUs per worker; a fraction shares one.")] = None,
+    trial_timeout: Annotated[str | None, typer.Option(help="Give an evaluation up after 90s, 10m, ...")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001.")] = None,
     storage: Annotated[str | None, typer.Option(help="An Optuna storage URL instead of the run's own file.")] = None,
     seed: Seed = None,
@@ -86,6 +91,9 @@ def search(
         "search.timeout": timeout,
         "search.sampler": sampler,
         "search.workers": workers,
+        "search.cpus_per_worker": cpus_per_worker,
+        "search.gpus_per_worker": gpus_per_worker,
+        "search.trial_timeout": trial_timeout,
         "search.address": address,
         "search.storage": storage,
         "search.seed": seed,

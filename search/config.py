@@ -153,11 +153,13 @@ class SearchConfig(Section):
     seed: int = Field(0, ge=0)
     workers: int | None = Field(None, ge=1)
     address: str | None = None
+    cpus_per_worker: float | None = Field(None, gt=0)
     gpus_per_worker: float = Field(0.0, ge=0)
     rows: int = Field(512, ge=50)
     storage: str | None = None
+    trial_timeout: str | None = None
 
-    @field_validator("timeout")
+    @field_validator("timeout", "trial_timeout")
     @classmethod
     def _is_a_time(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
@@ -167,7 +169,16 @@ class SearchConfig(Section):
     @property
     def seconds(self) -> float | None:
         """The time limit in seconds."""
-        return None if self.timeout is None else float(self.timeout[:-1]) * _SECONDS[self.timeout[-1]]
+        return _seconds(self.timeout)
+
+    @property
+    def trial_seconds(self) -> float | None:
+        """The time limit of one evaluation in seconds."""
+        return _seconds(self.trial_timeout)
+
+
+def _seconds(time: str | None) -> float | None:
+    return None if time is None else float(time[:-1]) * _SECONDS[time[-1]]
 
 
 class VerifyConfig(Section):
@@ -197,13 +208,13 @@ class RecoverConfig(Section):
     """
 
     members: int = Field(0, ge=0)
-    epochs: int = Field(3, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(1.5e-4, gt=0)
     temperature: float = Field(1.0, gt=0)
     hidden: float = Field(1.0, ge=0)
     attention: float = Field(0.0, ge=0)
     hard_labels: float = Field(0.0, ge=0, le=1)
-    mixed: int = Field(1, ge=0)
+    mixed: int = Field(3, ge=0)
     unlabeled: str | None = None
 
 

@@ -6,6 +6,7 @@ predictions: many are refitted without any training, some are trained shortly, f
 scored in every combination of the other families' rungs, which is cheap.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,7 @@ class Plan:
         family: the config that training is for; the other families vary freely afterwards.
         fair: figures of `fair`: `accuracy`, `latency` and `size`.
         objectives: names of what the front is over.
+        most_lost: accuracy that a member may lose at most, as a fraction; None: no limit.
     """
 
     members: int
@@ -46,6 +48,7 @@ class Plan:
     family: str
     fair: Mapping[str, float]
     objectives: tuple[str, ...]
+    most_lost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Candidate:
 def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, plan: Plan) -> list[Candidate]:
     """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
 
+    Where there is a limit on accuracy, those that are expected to keep to it come first.
+
     Args:
         pool: candidates.
         known: trials that make up the front so far.
@@ -115,18 +120,21 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
         {"accuracy": plan.fair["accuracy"] - _drop(trial), **dict(zip(("latency", "size"), _costs(trial), strict=True))}
         for trial in known
     ]
+    limit = math.inf if plan.most_lost is None else plan.most_lost
     left, chosen = list(pool), list[Candidate]()
 
     def volume(rows: Sequence[Mapping[str, float]]) -> float:
         return front_hypervolume(rows, plan.fair, plan.objectives)
 
     while left and len(chosen) < count:
+        first = [each for each in left if each.expected <= limit] or left
         before = volume(rows)
-        worth = [(volume([*rows, each.figures(plan.fair)]) - before) / each.effort(plan.fair) for each in left]
-        best = max(range(len(left)), key=worth.__getitem__)
+        worth = [(volume([*rows, each.figures(plan.fair)]) - before) / each.effort(plan.fair) for each in first]
+        best = max(range(len(first)), key=worth.__getitem__)
         if worth[best] <= 0:
-            break
-        pick = left[best]
+            left = [each for each in left if each not in first]
+            continue
+        pick = first[best]
         chosen.append(pick)
         rows.append(pick.figures(plan.fair))
         left = [each for each in left if _family(each.member, plan) != _family(pick.member, plan)]

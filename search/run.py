@@ -193,7 +193,8 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         record = wiring.record(config, folder, bounds)
         sampler = wiring.sampler(config, record, space)
         meter = Meter(config.search.trials, config.search.seconds)
-        with closing(wiring.runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
+        make = partial(TransformerEvaluator, prepared.workload)
+        with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
             summary = loop(space, sampler, runner, record, rows=config.search.rows, meter=meter, watch=display.trial)
         figures = {
             "designs_per_second": summary.designs_per_second,
@@ -230,6 +231,7 @@ def _recover(
         family=Pruning.family,
         fair=prepared.fair,
         objectives=config.objectives,
+        most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
     )
     with closing(wiring.runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
         Recovery(space, record, recovered, runner, plan, display.stage).run(_steep(space))

@@ -227,9 +227,10 @@ def workers(config: RunConfig) -> int:
     return config.search.workers or max(1, (os.cpu_count() or 1) // config.target.threads)
 
 
-def runner(config: RunConfig, make: Any) -> Runner:
+def runner(config: RunConfig, make: Any, *, timeout: float | None = None) -> Runner:
+    """Where jobs run; `timeout` ends a job after so many seconds, for which it needs a process of its own."""
     count = workers(config)
-    if count == 1 and config.search.address is None:
+    if count == 1 and config.search.address is None and timeout is None:
         return InlineRunner(make)
     from search.runners.ray_pool import RayRunner
 
@@ -238,6 +239,7 @@ def runner(config: RunConfig, make: Any) -> Runner:
         make,
         workers=count,
         address=config.search.address,
-        cpus_per_worker=config.target.threads,
+        cpus_per_worker=config.search.cpus_per_worker or config.target.threads,
         gpus_per_worker=config.search.gpus_per_worker or shared,
+        timeout=timeout,
     )

@@ -150,3 +150,10 @@ def test_the_largest_gain_per_effort_comes_first() -> None:
 def test_one_structure_is_trained_once() -> None:
     twice = [candidate(0.2, 0.0, 2.0, BYTES / 2), candidate(0.2, 0.0, 2.5, BYTES / 3)]
     assert len(deserving(twice, [], 2, PLAN)) == 1
+
+
+def test_within_a_limit_on_accuracy_comes_before_larger_gains_beyond_it() -> None:
+    sound, bold = candidate(0.1, 0.005, 6.0, BYTES / 2), candidate(0.2, 0.015, 1.0, BYTES / 8)
+    assert deserving([sound, bold], [], 1, PLAN) == [bold]
+    assert deserving([sound, bold], [], 1, replace(PLAN, most_lost=0.01)) == [sound]
+    assert deserving([sound, bold], [], 2, replace(PLAN, most_lost=0.01)) == [sound, bold]

@@ -7,14 +7,21 @@ import pytest
 
 from evaluators.base import Score
 from evaluators.synthetic import SyntheticEvaluator, synthetic_space
+from search.faults import kind_of
 from search.runners.base import Make, Runner
 from search.runners.inline import InlineRunner
 from spaces.errors import ConfigError, ModelError
 from spaces.objectives import Complete, Failed
 from tests.contracts.runner import RunnerContract, run_all
-from tests.worker_evaluators import Kills, Odd, Thread, no_model
+from tests.worker_evaluators import Exhausted, Kills, Odd, Sleeps, Thread, no_model
 
 SPACE = synthetic_space()
+
+
+class UnsupportedOperatorError(RuntimeError):
+    """As torch.onnx has one."""
+
+    __module__ = "torch.onnx.errors"
 
 
 class TestInlineRunner(RunnerContract):
@@ -74,11 +81,50 @@ def test_a_job_that_kills_two_workers_has_failed_and_the_runner_goes_on(tmp_path
     runner = ray_runner(partial(SyntheticEvaluator, kills=Kills(tmp_path, times=2)), workers=1)
     first, second = run_all(runner, [identity(), identity()])
     assert isinstance(first.outcome, Failed)
-    assert first.outcome.kind == "worker_died"
+    assert first.outcome.kind == "worker_lost"
     assert first.attempts == 2
     assert first.started > 1.6e9
     assert isinstance(second.outcome, Complete)
     runner.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_a_job_that_takes_too_long_is_given_up_and_the_runner_goes_on(tmp_path: Path) -> None:
+    from search.runners.ray_pool import RayRunner
+
+    runner = RayRunner(partial(Sleeps, tmp_path, times=2), workers=1, timeout=1.0)
+    first, second = run_all(runner, [identity(), identity()])
+    assert first.outcome == Failed("timeout", "took longer than 1 s")
+    assert first.attempts == 2
+    assert isinstance(second.outcome, Complete)
+    runner.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_what_runs_out_of_memory_is_tried_once_more(tmp_path: Path) -> None:
+    runner = ray_runner(partial(Exhausted, tmp_path, times=1))
+    (evaluation,) = run_all(runner, [identity()])
+    assert isinstance(evaluation.outcome, Complete)
+    assert evaluation.attempts == 2
+    runner.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory"), "out_of_memory"),
+        (ValueError("kl=nan is not finite; such an evaluation is Failed, not Complete."), "nan"),
+        (TimeoutError("too long"), "timeout"),
+        (UnsupportedOperatorError("aten::stft"), "export_unsupported"),
+        (ValueError("odd"), "ValueError"),
+    ],
+)
+def test_failures_are_counted_by_kind(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
 
 
 @pytest.mark.ray

@@ -1,6 +1,7 @@
 """Evaluators and factories for tests of runners: in a module of their own, because workers must import them."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,32 @@ class Kills:
         if before < self.times:
             (self.folder / str(before)).touch()
         return before < self.times
+
+
+@dataclass(frozen=True)
+class Sleeps:
+    """Does not come back, the first `times` times."""
+
+    folder: Path
+    times: int
+
+    def evaluate(self, job: Job) -> Evaluation:
+        if Kills(self.folder, self.times)(job.member):
+            time.sleep(60)
+        return SyntheticEvaluator().evaluate(job)
+
+
+@dataclass(frozen=True)
+class Exhausted:
+    """Runs out of memory, the first `times` times."""
+
+    folder: Path
+    times: int
+
+    def evaluate(self, job: Job) -> Evaluation:
+        if Kills(self.folder, self.times)(job.member):
+            raise MemoryError
+        return SyntheticEvaluator().evaluate(job)
 
 
 def no_model() -> Evaluator:

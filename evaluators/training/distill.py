@@ -39,7 +39,7 @@ class DistillSettings(LossWeights):
     """
 
     epochs: int = 4
-    learning_rate: float = 2e-4
+    learning_rate: float = 1.5e-4
     batch_size: int = 32
     warmup: float = 0.06
     weight_decay: float = 0.01

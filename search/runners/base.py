@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from evaluators.base import Evaluator, Job
+from search.faults import kind_of
 from spaces.objectives import Evaluation, Failed
 
 # Makes a worker's evaluator: loads models and data there, so it must pickle and not hold them open here.
@@ -41,5 +42,5 @@ def evaluated(evaluator: Evaluator, job: Job, clock: Callable[[], float] = time.
     try:
         evaluation = evaluator.evaluate(job)
     except Exception as error:
-        evaluation = Evaluation(job.key, Failed(type(error).__name__, str(error)))
+        evaluation = Evaluation(job.key, Failed(kind_of(error), str(error)))
     return replace(evaluation, started=started, seconds=clock() - started, node=platform.node())

@@ -1,6 +1,7 @@
 """Runs jobs in Ray actors, on this machine or a cluster. Knows Ray; knows nothing of models.
 
-Every actor makes its own evaluator once. An actor that dies is replaced and its job tried once more.
+Every actor makes its own evaluator once. An actor that dies or takes too long is replaced. What may go better elsewhere
+is tried once more, by another actor where one is free.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ import ray
 from ray import exceptions
 
 from evaluators.base import Evaluator, Job
+from search.faults import NODE_LOST, OUT_OF_MEMORY, TIMEOUT, WORKER_LOST, WORTH_ANOTHER_TRY, kind_of
 from search.runners.base import Make, evaluated
 from spaces.errors import ConfigError
 from spaces.objectives import Evaluation, Failed
@@ -54,6 +56,7 @@ class _Running:
     job: Job
     attempt: int
     started: float
+    deadline: float  # of the monotonic clock
 
 
 class RayRunner:
@@ -65,6 +68,7 @@ class RayRunner:
         address: of a running Ray (`auto`, `ray://HOST:10001`); None starts one here, unless this process has one.
         cpus_per_worker: cores reserved per actor.
         gpus_per_worker: GPUs reserved per actor; a fraction shares one.
+        timeout: seconds after which a job is given up and its actor replaced; None: never.
         quiet: no log lines of workers on this terminal.
 
     Raises:
@@ -80,9 +84,13 @@ class RayRunner:
         address: str | None = None,
         cpus_per_worker: float = 1,
         gpus_per_worker: float = 0.0,
+        timeout: float | None = None,
         quiet: bool = True,
     ) -> None:
         self.slots = workers
+        self._timeout = math.inf if timeout is None else timeout
+        self._warm_up = 0.0
+        self._fresh: set[Any] = set()
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
             _start(address, workers * cpus_per_worker, workers * gpus_per_worker, quiet)
@@ -98,7 +106,9 @@ class RayRunner:
             )(_Worker)
             self._make = ray.put(make)
             self._idle = [self._actor() for _ in range(workers)]
+            begin = time.monotonic()
             _prepare(self._idle)
+            self._warm_up = time.monotonic() - begin
         except BaseException:
             self.close()
             raise
@@ -111,11 +121,17 @@ class RayRunner:
     def next_done(self, timeout: float | None = None) -> Evaluation | None:
         until = None if timeout is None else time.monotonic() + timeout
         while self._running:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            done, _ = ray.wait(list(self._running), num_returns=1, timeout=left)
-            if not done:
-                return None
-            evaluation = self._result(done[0], self._running.pop(done[0]))
+            ends = [run.deadline for run in self._running.values()] + ([] if until is None else [until])
+            left = min(ends) - time.monotonic()
+            done, _ = ray.wait(list(self._running), num_returns=1, timeout=None if left == math.inf else max(0.0, left))
+            late = next((ref for ref, run in self._running.items() if run.deadline <= time.monotonic()), None)
+            if not done and late is None:
+                if until is not None and time.monotonic() >= until:
+                    return None
+                continue  # woken a little early
+            reference = done[0] if done else late
+            run = self._running.pop(reference)
+            evaluation = self._ended(run, self._result(reference, run) if done else self._given_up(run))
             if evaluation is not None:
                 return evaluation
         return None
@@ -132,26 +148,50 @@ class RayRunner:
         return self._actor_class.remote(self._make)
 
     def _send(self, actor: Any, job: Job, attempt: int) -> None:
-        self._running[actor.work.remote(job)] = _Running(actor, job, attempt, time.time())
+        # A replacement makes its evaluator first, which must not count against its job.
+        seconds = self._timeout + (self._warm_up if actor in self._fresh else 0.0)
+        self._fresh.discard(actor)
+        self._running[actor.work.remote(job)] = _Running(actor, job, attempt, time.time(), time.monotonic() + seconds)
 
-    def _result(self, reference: Any, run: _Running) -> Evaluation | None:
-        """The evaluation of a finished call; None if its worker died and another one has the job now."""
+    def _ended(self, run: _Running, evaluation: Evaluation) -> Evaluation | None:
+        """What became of a job; None if it is tried once more now."""
+        failed = isinstance(evaluation.outcome, Failed) and evaluation.outcome.kind in WORTH_ANOTHER_TRY
+        if failed and run.attempt < _ATTEMPTS:
+            self._send(self._idle.pop(0), run.job, run.attempt + 1)
+            return None
+        return evaluation
+
+    def _result(self, reference: Any, run: _Running) -> Evaluation:
+        """The evaluation of a finished call; its actor, or another one in its place, waits behind the idle ones."""
         try:
             evaluation: Evaluation = ray.get(reference)
         except _DEATHS as error:
-            ray.kill(run.actor)
-            replacement = self._actor()
-            if run.attempt < _ATTEMPTS:
-                self._send(replacement, run.job, run.attempt + 1)
-                return None
-            self._idle.append(replacement)
-            return _failed(run, "worker_died", error)
+            self._replace(run.actor)
+            return _failed(run, _kind_of_death(error), error)
         except exceptions.RayError as error:
             self._idle.append(run.actor)
             cause = _cause(error)
-            return _failed(run, type(cause).__name__, cause)
+            return _failed(run, kind_of(cause), cause)
         self._idle.append(run.actor)
         return replace(evaluation, attempts=evaluation.attempts + run.attempt - 1)
+
+    def _given_up(self, run: _Running) -> Evaluation:
+        self._replace(run.actor)
+        return _failed(run, TIMEOUT, TimeoutError(f"took longer than {self._timeout:g} s"))
+
+    def _replace(self, actor: Any) -> None:
+        ray.kill(actor)
+        replacement = self._actor()
+        self._fresh.add(replacement)
+        self._idle.append(replacement)
+
+
+def _kind_of_death(error: Exception) -> str:
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return OUT_OF_MEMORY
+    if isinstance(error, exceptions.NodeDiedError) or "node has died" in str(error):
+        return NODE_LOST
+    return WORKER_LOST
 
 
 def _failed(run: _Running, kind: str, error: Exception) -> Evaluation:

@@ -26,7 +26,7 @@ from search.select import Kind, eligible, within
 from search.so_far import CONFIG
 
 SEEDS = (0, 1, 2)
-TRIALS, RECOVERED, EPOCHS, CASCADES = 100, 2, 3, 4
+TRIALS, RECOVERED, EPOCHS, CASCADES = 100, 3, 2, 4
 LIMIT = "1%"
 RUNS = ROOT / "results" / "front"
 QUICK_RUNS = RUNS.with_name("front_quick")
