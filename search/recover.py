@@ -108,7 +108,8 @@ class Candidate:
 def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, plan: Plan) -> list[Candidate]:
     """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
 
-    Where there is a limit on accuracy, those that are expected to keep to it come first.
+    Where there is a limit on accuracy, half of the places go to those that are expected to keep to it; the others may
+    go beyond: as first stages of cascades they need not.
 
     Args:
         pool: candidates.
@@ -127,7 +128,8 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
         return front_hypervolume(rows, plan.fair, plan.objectives)
 
     while left and len(chosen) < count:
-        first = [each for each in left if each.expected <= limit] or left
+        within = [each for each in left if each.expected <= limit]
+        first = (within if 2 * len(chosen) < count else left) or left
         before = volume(rows)
         worth = [(volume([*rows, each.figures(plan.fair)]) - before) / each.effort(plan.fair) for each in first]
         best = max(range(len(first)), key=worth.__getitem__)

@@ -152,7 +152,7 @@ def test_one_structure_is_trained_once() -> None:
     assert len(deserving(twice, [], 2, PLAN)) == 1
 
 
-def test_within_a_limit_on_accuracy_comes_before_larger_gains_beyond_it() -> None:
+def test_half_of_the_places_are_for_those_within_a_limit_on_accuracy() -> None:
     sound, bold = candidate(0.1, 0.005, 6.0, BYTES / 2), candidate(0.2, 0.015, 1.0, BYTES / 8)
     assert deserving([sound, bold], [], 1, PLAN) == [bold]
     assert deserving([sound, bold], [], 1, replace(PLAN, most_lost=0.01)) == [sound]
