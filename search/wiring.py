@@ -229,17 +229,19 @@ def workers(config: RunConfig) -> int:
 
 def runner(config: RunConfig, make: Any, *, timeout: float | None = None) -> Runner:
     """Where jobs run; `timeout` ends a job after so many seconds, for which it needs a process of its own."""
+    asked, target = config.search, config.target
     count = workers(config)
-    if count == 1 and config.search.address is None and timeout is None:
+    if count == 1 and asked.address is None and timeout is None:
         return InlineRunner(make)
     from search.runners.ray_pool import RayRunner
 
-    shared = 1 / count if config.target.device == "cuda" else 0.0  # all of them on one GPU, if nothing is said
+    elastic = asked.address is not None and asked.workers is None
+    shared = 1.0 if elastic else 1 / count  # all of them on one GPU, if nothing is said
     return RayRunner(
         make,
-        workers=count,
-        address=config.search.address,
-        cpus_per_worker=config.search.cpus_per_worker or config.target.threads,
-        gpus_per_worker=config.search.gpus_per_worker or shared,
+        workers=None if elastic else count,
+        address=asked.address,
+        cpus_per_worker=asked.cpus_per_worker or target.threads,
+        gpus_per_worker=asked.gpus_per_worker or (shared if target.device == "cuda" else 0.0),
         timeout=timeout,
     )

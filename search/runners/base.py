@@ -18,10 +18,11 @@ class Runner(Protocol):
     """Runs jobs somewhere; every submitted job comes back as exactly one Evaluation, failures included.
 
     Attributes:
-        slots: how many jobs may run at once.
+        slots: how many jobs may run at once; may change between jobs, and is at least 1.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int: ...
 
     def submit(self, job: Job) -> None:
         """Start a job; RuntimeError if all slots are taken."""

@@ -1,7 +1,7 @@
 """Runs jobs in Ray actors, on this machine or a cluster. Knows Ray; knows nothing of models.
 
-Every actor makes its own evaluator once. An actor that dies or takes too long is replaced. What may go better elsewhere
-is tried once more, by another actor where one is free.
+Every actor makes its own evaluator once. An actor that dies or takes too long is replaced; what may go better elsewhere
+is tried once more, by another actor where one is free. Actors that wait for a place in the cluster hold nobody up.
 """
 
 import importlib.util
@@ -9,6 +9,8 @@ import logging
 import math
 import os
 import time
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from spaces.objectives import Evaluation, Failed
 
 _ATTEMPTS = 2
 _OBJECT_STORE_BYTES = 512 * 2**20
+# How long a cluster's first worker waits for the others, and how often its size is looked at.
+_SOON_S, _LOOK_S = 60.0, 5.0
 _DEATHS = (
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
@@ -60,11 +64,11 @@ class _Running:
 
 
 class RayRunner:
-    """One slot per Ray actor.
+    """One slot per Ray actor that is ready.
 
     Args:
         make: makes the evaluator, once in every actor; may carry 100 MB, which the object store holds once.
-        workers: actors.
+        workers: actors; None: as many as the cluster has room for, more when nodes join and fewer when they leave.
         address: of a running Ray (`auto`, `ray://HOST:10001`); None starts one here, unless this process has one.
         cpus_per_worker: cores reserved per actor.
         gpus_per_worker: GPUs reserved per actor; a fraction shares one.
@@ -80,24 +84,28 @@ class RayRunner:
         self,
         make: Make,
         *,
-        workers: int,
+        workers: int | None,
         address: str | None = None,
         cpus_per_worker: float = 1,
         gpus_per_worker: float = 0.0,
         timeout: float | None = None,
         quiet: bool = True,
     ) -> None:
-        self.slots = workers
+        self._needs = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
         self._timeout = math.inf if timeout is None else timeout
-        self._warm_up = 0.0
-        self._fresh: set[Any] = set()
+        self._elastic = workers is None
+        self._idle: list[Any] = []
+        self._running: dict[Any, _Running] = {}
+        self._coming: dict[Any, Any] = {}  # actors by the call that prepares them
+        self._waiting: deque[tuple[Job, int]] = deque()
+        self._looked = 0.0
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            _start(address, workers * cpus_per_worker, workers * gpus_per_worker, quiet)
-        self._running: dict[Any, _Running] = {}
-        self._idle: list[Any] = []
+            _start(address, (workers or 1) * cpus_per_worker, (workers or 1) * gpus_per_worker, quiet)
         try:
-            _check_size(workers, cpus_per_worker, gpus_per_worker)
+            room = self._room()
+            if room < (workers or 1):
+                raise ConfigError(_too_small(workers or 1, self._needs))
             self._actor_class: Any = ray.remote(
                 num_cpus=cpus_per_worker,
                 num_gpus=gpus_per_worker,
@@ -105,68 +113,130 @@ class RayRunner:
                 runtime_env={"env_vars": _worker_environment()},
             )(_Worker)
             self._make = ray.put(make)
-            self._idle = [self._actor() for _ in range(workers)]
-            begin = time.monotonic()
-            _prepare(self._idle)
-            self._warm_up = time.monotonic() - begin
+            for _ in range(workers or room):
+                self._hire()
+            self._first_ready()
         except BaseException:
             self.close()
             raise
 
+    @property
+    def slots(self) -> int:
+        """Actors that are ready, at least one: the last may be on its way."""
+        return max(1, len(self._idle) + len(self._running))
+
     def submit(self, job: Job) -> None:
-        if not self._idle:
+        if len(self._running) + len(self._waiting) >= self.slots:
             raise RuntimeError(f"All {self.slots} slots are taken. Call next_done() first.")
-        self._send(self._idle.pop(0), job, 1)
+        self._waiting.append((job, 1))
+        self._hand_out()
 
     def next_done(self, timeout: float | None = None) -> Evaluation | None:
-        until = None if timeout is None else time.monotonic() + timeout
-        while self._running:
-            ends = [run.deadline for run in self._running.values()] + ([] if until is None else [until])
-            left = min(ends) - time.monotonic()
-            done, _ = ray.wait(list(self._running), num_returns=1, timeout=None if left == math.inf else max(0.0, left))
-            late = next((ref for ref, run in self._running.items() if run.deadline <= time.monotonic()), None)
-            if not done and late is None:
-                if until is not None and time.monotonic() >= until:
-                    return None
-                continue  # woken a little early
-            reference = done[0] if done else late
-            run = self._running.pop(reference)
-            evaluation = self._ended(run, self._result(reference, run) if done else self._given_up(run))
-            if evaluation is not None:
-                return evaluation
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while self._running or self._waiting:
+            self._follow_cluster()
+            for reference in self._wait(until):
+                if reference in self._coming:
+                    self._arrived(reference)
+                elif (evaluation := self._ended(reference)) is not None:
+                    return evaluation
+            self._hand_out()
+            if time.monotonic() >= until:
+                return None
         return None
 
     def close(self) -> None:
         """Kill the actors; shut Ray down if this runner started it."""
-        for actor in [*self._idle, *(running.actor for running in self._running.values())]:
+        running = (each.actor for each in self._running.values())
+        for actor in [*self._idle, *self._coming.values(), *running]:
             ray.kill(actor)
-        self._idle, self._running = [], {}
+        self._idle, self._running, self._coming = [], {}, {}
         if self._started_ray:
             ray.shutdown()
 
-    def _actor(self) -> Any:
-        return self._actor_class.remote(self._make)
+    def _hire(self) -> None:
+        actor = self._actor_class.remote(self._make)
+        self._coming[actor.prepare.remote()] = actor
 
-    def _send(self, actor: Any, job: Job, attempt: int) -> None:
-        # A replacement makes its evaluator first, which must not count against its job.
-        seconds = self._timeout + (self._warm_up if actor in self._fresh else 0.0)
-        self._fresh.discard(actor)
-        self._running[actor.work.remote(job)] = _Running(actor, job, attempt, time.time(), time.monotonic() + seconds)
+    def _first_ready(self) -> None:
+        """All actors of this machine, or one of a cluster and those that come soon after it.
 
-    def _ended(self, run: _Running, evaluation: Evaluation) -> Evaluation | None:
-        """What became of a job; None if it is tried once more now."""
+        Raises:
+            Exception: what `make` raised, not Ray's wrapping of it.
+        """
+        calls = list(self._coming)
+        ready, _ = ray.wait(calls, num_returns=len(calls) if self._started_ray else 1)
+        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_SOON_S if len(ready) < len(calls) else 0)
+        for reference in ready:
+            self._arrived(reference)
+
+    def _arrived(self, reference: Any) -> None:
+        actor = self._coming.pop(reference)
+        try:
+            ray.get(reference)
+        except _DEATHS:
+            self._hire()
+        except exceptions.RayTaskError as error:
+            ray.kill(actor)
+            raise _cause(error) from error
+        else:
+            self._idle.append(actor)
+
+    def _follow_cluster(self) -> None:
+        """Hire where nodes have joined; of actors that wait for a place, let go those beyond what is left."""
+        if not self._elastic or time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        room = max(1, self._room())
+        there = len(self._idle) + len(self._running) + len(self._coming)
+        for _ in range(room - there):
+            self._hire()
+        for reference in list(self._coming)[: max(0, there - room)]:
+            ray.kill(self._coming.pop(reference))
+
+    def _room(self) -> int:
+        """Actors that fit the cluster as it is, busy or not."""
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return min(int(there.get(name, 0.0) / need + 1e-9) for name, need in self._needs.items() if need)
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._idle:
+            job, attempt = self._waiting.popleft()
+            actor = self._idle.pop(0)
+            deadline = time.monotonic() + self._timeout
+            self._running[actor.work.remote(job)] = _Running(actor, job, attempt, time.time(), deadline)
+
+    def _wait(self, until: float) -> list[Any]:
+        """A call that has ended, or whose time is over; none if neither happens in time."""
+        ends = [until, *(run.deadline for run in self._running.values())]
+        ends += [self._looked + _LOOK_S] if self._elastic else []
+        left = min(ends) - time.monotonic()
+        calls = [*self._running, *self._coming]
+        done, _ = ray.wait(calls, num_returns=1, timeout=None if left == math.inf else max(0.0, left))
+        late = [reference for reference, run in self._running.items() if run.deadline <= time.monotonic()]
+        return done or late[:1]
+
+    def _ended(self, reference: Any) -> Evaluation | None:
+        """What became of a job; None if it is tried once more. Its actor waits behind the idle ones."""
+        run = self._running.pop(reference)
+        evaluation = self._result(reference, run)
         failed = isinstance(evaluation.outcome, Failed) and evaluation.outcome.kind in WORTH_ANOTHER_TRY
         if failed and run.attempt < _ATTEMPTS:
-            self._send(self._idle.pop(0), run.job, run.attempt + 1)
+            self._waiting.appendleft((run.job, run.attempt + 1))
             return None
         return evaluation
 
     def _result(self, reference: Any, run: _Running) -> Evaluation:
-        """The evaluation of a finished call; its actor, or another one in its place, waits behind the idle ones."""
+        ready, _ = ray.wait([reference], timeout=0)
+        if not ready:
+            ray.kill(run.actor)
+            self._hire()
+            return _failed(run, TIMEOUT, TimeoutError(f"took longer than {self._timeout:g} s"))
         try:
             evaluation: Evaluation = ray.get(reference)
         except _DEATHS as error:
-            self._replace(run.actor)
+            ray.kill(run.actor)
+            self._hire()
             return _failed(run, _kind_of_death(error), error)
         except exceptions.RayError as error:
             self._idle.append(run.actor)
@@ -174,16 +244,6 @@ class RayRunner:
             return _failed(run, kind_of(cause), cause)
         self._idle.append(run.actor)
         return replace(evaluation, attempts=evaluation.attempts + run.attempt - 1)
-
-    def _given_up(self, run: _Running) -> Evaluation:
-        self._replace(run.actor)
-        return _failed(run, TIMEOUT, TimeoutError(f"took longer than {self._timeout:g} s"))
-
-    def _replace(self, actor: Any) -> None:
-        ray.kill(actor)
-        replacement = self._actor()
-        self._fresh.add(replacement)
-        self._idle.append(replacement)
 
 
 def _kind_of_death(error: Exception) -> str:
@@ -226,22 +286,13 @@ def _worker_environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
 
 
-def _check_size(workers: int, cpus: float, gpus: float) -> None:
+def _too_small(workers: int, needs: Mapping[str, float]) -> str:
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for name, needed in (("CPU", workers * cpus), ("GPU", workers * gpus)):
-        found = there.get(name, 0.0)
-        if needed > found + 1e-9:
-            raise ConfigError(
-                f"{workers} workers need {needed:g} {name}, Ray has {found:g}. Ask for fewer with --workers."
-            )
-
-
-def _prepare(actors: list[Any]) -> None:
-    """Raises what `make` raised, not Ray's wrapping of it."""
-    try:
-        ray.get([actor.prepare.remote() for actor in actors])
-    except exceptions.RayTaskError as error:
-        raise _cause(error) from error
+    short = next(name for name, need in needs.items() if workers * need > there.get(name, 0.0) + 1e-9)
+    return (
+        f"{workers} workers need {workers * needs[short]:g} {short}, Ray has {there.get(short, 0.0):g}. Ask for fewer "
+        "with --workers."
+    )
 
 
 def _cause(error: Exception) -> Exception:
