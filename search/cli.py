@@ -58,6 +58,7 @@ def search(
     trials: Trials = None,
     timeout: Timeout = None,
     sampler: Annotated[str | None, typer.Option(help="A name from `list samplers`.")] = None,
+    runner: Annotated[str | None, typer.Option(help="ray, or tune: Ray Tune hands the designs out.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")] = None,
     cpus_per_worker: Annotated[
         float | None, typer.Option(help="Cores per worker; as many as threads by default.")
@@ -90,6 +91,7 @@ def search(
         "search.trials": trials,
         "search.timeout": timeout,
         "search.sampler": sampler,
+        "search.runner": runner,
         "search.workers": workers,
         "search.cpus_per_worker": cpus_per_worker,
         "search.gpus_per_worker": gpus_per_worker,

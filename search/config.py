@@ -151,6 +151,7 @@ class SearchConfig(Section):
     trials: int = Field(200, ge=1)
     timeout: str | None = None
     seed: int = Field(0, ge=0)
+    runner: Literal["ray", "tune"] = "ray"
     workers: int | None = Field(None, ge=1)
     address: str | None = None
     cpus_per_worker: float | None = Field(None, gt=0)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 def check(config: RunConfig) -> None:
     """Everything that can be wrong and costs nothing to find out."""
     names.known("samplers", config.search.sampler)
+    if config.search.runner == "tune" and config.search.trial_timeout is not None:
+        raise ConfigError("--trial-timeout goes with --runner ray: Ray Tune does not end single trials. Leave one out.")
     names.known("runtimes", config.target.runtime)
     task(config.task)
     if config.recover.unlabeled is not None:
@@ -231,17 +233,19 @@ def runner(config: RunConfig, make: Any, *, timeout: float | None = None) -> Run
     """Where jobs run; `timeout` ends a job after so many seconds, for which it needs a process of its own."""
     asked, target = config.search, config.target
     count = workers(config)
+    elastic = asked.address is not None and asked.workers is None
+    shared = 1.0 if elastic else 1 / count  # all of them on one GPU, if nothing is said
+    where: dict[str, Any] = {
+        "address": asked.address,
+        "cpus_per_worker": asked.cpus_per_worker or target.threads,
+        "gpus_per_worker": asked.gpus_per_worker or (shared if target.device == "cuda" else 0.0),
+    }
+    if asked.runner == "tune":
+        from search.runners.tune import TuneRunner
+
+        return TuneRunner(make, workers=count, **where)
     if count == 1 and asked.address is None and timeout is None:
         return InlineRunner(make)
     from search.runners.ray_pool import RayRunner
 
-    elastic = asked.address is not None and asked.workers is None
-    shared = 1.0 if elastic else 1 / count  # all of them on one GPU, if nothing is said
-    return RayRunner(
-        make,
-        workers=None if elastic else count,
-        address=asked.address,
-        cpus_per_worker=asked.cpus_per_worker or target.threads,
-        gpus_per_worker=asked.gpus_per_worker or (shared if target.device == "cuda" else 0.0),
-        timeout=timeout,
-    )
+    return RayRunner(make, workers=None if elastic else count, timeout=timeout, **where)

@@ -46,6 +46,20 @@ class TestRayRunner(RunnerContract):
         return RayRunner(make, workers=2)
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+class TestTuneRunner(RunnerContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        return Odd
+
+    def make_runner(self, make: Make) -> Runner:
+        from search.runners.tune import TuneRunner
+
+        return TuneRunner(make, workers=2)
+
+
 def ray_runner(make: Make, workers: int = 2) -> Runner:
     from search.runners.ray_pool import RayRunner
 

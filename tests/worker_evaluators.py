@@ -1,6 +1,7 @@
 """Evaluators and factories for tests of runners: in a module of their own, because workers must import them."""
 
 import os
+import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,23 @@ class Exhausted:
         if Kills(self.folder, self.times)(job.member):
             raise MemoryError
         return SyntheticEvaluator().evaluate(job)
+
+
+class Unreliable:
+    """Every fifth evaluation fails, lacks an objective, or has one that is no number."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        evaluation = SyntheticEvaluator().evaluate(job)
+        assert isinstance(evaluation.outcome, Complete)
+        match random.Random(job.key).randrange(15):
+            case 0:
+                raise RuntimeError("broken")
+            case 1:
+                return Evaluation(job.key, Complete({"latency": 1.0, "size": 1.0}))
+            case 2:
+                values = dict(evaluation.outcome.values)
+                object.__setattr__(evaluation.outcome, "values", {**values, "kl": float("nan")})
+        return evaluation
 
 
 def no_model() -> Evaluator:

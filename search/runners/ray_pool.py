@@ -101,7 +101,7 @@ class RayRunner:
         self._looked = 0.0
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            _start(address, (workers or 1) * cpus_per_worker, (workers or 1) * gpus_per_worker, quiet)
+            start(address, (workers or 1) * cpus_per_worker, (workers or 1) * gpus_per_worker, quiet)
         try:
             room = self._room()
             if room < (workers or 1):
@@ -261,7 +261,8 @@ def _failed(run: _Running, kind: str, error: Exception) -> Evaluation:
     )
 
 
-def _start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
+def start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
+    """Connect to a Ray, or start one on this machine for so many cores and GPUs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here: dict[str, Any] = {
         "num_cpus": max(1, math.ceil(cpus)),
