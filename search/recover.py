@@ -6,7 +6,6 @@ predictions: many are refitted without any training, some are trained shortly, f
 scored in every combination of the other families' rungs, which is cheap.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -108,8 +107,8 @@ class Candidate:
 def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, plan: Plan) -> list[Candidate]:
     """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
 
-    Where there is a limit on accuracy, half of the places go to those that are expected to keep to it; the others may
-    go beyond: as first stages of cascades they need not.
+    Where there is a limit on accuracy, half of the places go to those that are expected to keep to it, by what they
+    gain in the other objectives; the others may go beyond: as first stages of cascades they need not keep to it.
 
     Args:
         pool: candidates.
@@ -121,26 +120,35 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
         {"accuracy": plan.fair["accuracy"] - _drop(trial), **dict(zip(("latency", "size"), _costs(trial), strict=True))}
         for trial in known
     ]
-    limit = math.inf if plan.most_lost is None else plan.most_lost
     left, chosen = list(pool), list[Candidate]()
 
-    def volume(rows: Sequence[Mapping[str, float]]) -> float:
-        return front_hypervolume(rows, plan.fair, plan.objectives)
+    def choose(places: int, candidates: list[Candidate], rows: list[dict[str, float]], axes: Sequence[str]) -> None:
+        while candidates and len(chosen) < places:
+            before = front_hypervolume(rows, plan.fair, axes)
+            worth = [
+                (front_hypervolume([*rows, each.figures(plan.fair)], plan.fair, axes) - before) / each.effort(plan.fair)
+                for each in candidates
+            ]
+            best = max(range(len(candidates)), key=worth.__getitem__)
+            if worth[best] <= 0:
+                return
+            chosen.append(candidates[best])
+            rows.append(candidates[best].figures(plan.fair))
+            candidates = _others(candidates, chosen, plan)
 
-    while left and len(chosen) < count:
-        within = [each for each in left if each.expected <= limit]
-        first = (within if 2 * len(chosen) < count else left) or left
-        before = volume(rows)
-        worth = [(volume([*rows, each.figures(plan.fair)]) - before) / each.effort(plan.fair) for each in first]
-        best = max(range(len(first)), key=worth.__getitem__)
-        if worth[best] <= 0:
-            left = [each for each in left if each not in first]
-            continue
-        pick = first[best]
-        chosen.append(pick)
-        rows.append(pick.figures(plan.fair))
-        left = [each for each in left if _family(each.member, plan) != _family(pick.member, plan)]
+    costs = [name for name in plan.objectives if name != "accuracy"]
+    if plan.most_lost is not None and costs:
+        worst = plan.fair["accuracy"] - plan.most_lost
+        within = [each for each in left if each.expected <= plan.most_lost]
+        choose(-(-count // 2), within, [row for row in rows if row["accuracy"] >= worst], costs)
+    choose(count, _others(left, chosen, plan), rows + [each.figures(plan.fair) for each in chosen], plan.objectives)
     return chosen
+
+
+def _others(candidates: Sequence[Candidate], chosen: Sequence[Candidate], plan: Plan) -> list[Candidate]:
+    """Candidates of another structure than any that was chosen."""
+    taken = [_family(each.member, plan) for each in chosen]
+    return [each for each in candidates if _family(each.member, plan) not in taken]
 
 
 class Recovery:

@@ -157,3 +157,9 @@ def test_half_of_the_places_are_for_those_within_a_limit_on_accuracy() -> None:
     assert deserving([sound, bold], [], 1, PLAN) == [bold]
     assert deserving([sound, bold], [], 1, replace(PLAN, most_lost=0.01)) == [sound]
     assert deserving([sound, bold], [], 2, replace(PLAN, most_lost=0.01)) == [sound, bold]
+
+
+def test_within_the_limit_the_other_objectives_decide() -> None:
+    exact, fast = candidate(0.1, 0.0, 4.0, BYTES / 2), candidate(0.2, 0.009, 3.0, BYTES / 2)
+    assert deserving([exact, fast], [], 1, replace(PLAN, most_lost=0.01)) == [fast]
+    assert deserving([exact, fast], [], 1, replace(PLAN, most_lost=0.005)) == [exact]
