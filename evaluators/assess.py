@@ -39,7 +39,7 @@ _REFERENCE_BATCH = 16
 # What cascades are chosen on.
 _JUDGED = ("calibration", "search")
 _SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
-# Confirm rows whose throughput is measured, of the lengths of all of them: enough to sort into batches.
+# Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
 _SERVED_ROWS = 512
 _SERVED_TOGETHER, _SERVED_ROUNDS = 6, 3
 

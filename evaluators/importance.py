@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
+from evaluators.whole import write_whole
 from spaces.axes.pruning import Importance, Pruning
 from spaces.errors import RunError
 
@@ -70,9 +70,7 @@ def _gradients(model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], 
 def save_importance(path: Path, importance: Importance, weights_sha: str, calibration_sha: str) -> None:
     """Write the rankings as JSON, with the hashes of what they were computed from."""
     content = {"weights_sha256": weights_sha, "calibration_sha256": calibration_sha, **asdict(importance)}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, allow_nan=False))
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, allow_nan=False))
 
 
 def load_importance(path: Path, weights_sha: str, calibration_sha: str) -> Importance:

@@ -6,7 +6,7 @@ Knows the order of the steps and what each leaves in the run's folder; knows not
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Watch
+from evaluators.cores import usable_instances
 from evaluators.elimination import iterative_importance
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
@@ -34,6 +35,7 @@ from evaluators.training.finetune import FinetuneSettings
 from evaluators.training.mixing import mixed
 from evaluators.transformer import Logits, Workload, run_sorted
 from evaluators.vocabulary import Ranking, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
+from evaluators.whole import write_whole
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -65,6 +67,7 @@ class Assignment:
         vocabulary: whether members' vocabularies may be pruned.
         importance_rounds: how often the ranking judges anew what is left; 1: the whole model once.
         ffn_group: neurons that go together.
+        sensitivity: whether parts that 8 bits hurt are looked for.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
         trust_remote_code: run the model author's code.
     """
@@ -83,6 +86,7 @@ class Assignment:
     vocabulary: bool = False
     importance_rounds: int = 1
     ffn_group: int = 64
+    sensitivity: bool = False
     compensate: bool = True
     trust_remote_code: bool = False
 
@@ -132,8 +136,8 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     }
     watch("template", 0, 0)
     template = _template(work, model, splits["calibration"], watch)
-    distilled_on = _distilled_on(work, texts)
-    vocabulary = _vocabulary(tokenizer, distilled_on, folder) if work.vocabulary else None
+    own_texts = _own_texts(work, texts)
+    vocabulary = _vocabulary(tokenizer, own_texts, folder) if work.vocabulary else None
     if vocabulary is not None:
         template = template.with_vocabulary(vocabulary.tokens)
     shape = template.shape
@@ -157,6 +161,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         temperature=fit_temperature(reference["calibration"], labels),
         metric=metric,
         latency=latency,
+        instances=usable_instances(work.target.threads),
         texts=Texts(
             {name: getattr(texts, name) for name in splits},
             tokenizer,
@@ -166,7 +171,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         recovery=Recovery(
             checkpoint=str(checkpoint),
             classes=tuple(work.task.classes),
-            rows=encode(distilled_on, tokenizer, work.max_length),
+            rows=encode(_with_mixed(work, own_texts, texts), tokenizer, work.max_length),
             settings=work.distill,
             seed=work.seed,
             folder=(folder / "weights").resolve(),
@@ -197,14 +202,21 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     )
 
 
-def _distilled_on(work: Assignment, texts: Splits) -> Rows:
-    """The train rows and, without labels, those made of them and the further texts that are in no split."""
-    found = mixed(texts.train.texts, work.mixed, work.seed)
-    if work.unlabeled is not None:
-        found += tuple(unlabeled_texts(work.unlabeled))
-    known = {text for rows in vars(texts).values() for text in rows.texts}
-    further = tuple(text for text in dict.fromkeys(found) if text not in known)
-    return Rows(texts.train.texts + further, texts.train.labels + (UNLABELED,) * len(further))
+def _own_texts(work: Assignment, texts: Splits) -> Rows:
+    """The train rows and, without labels, the user's further texts that are in no split."""
+    return texts.train if work.unlabeled is None else _joined(texts.train, unlabeled_texts(work.unlabeled), texts)
+
+
+def _with_mixed(work: Assignment, own: Rows, texts: Splits) -> Rows:
+    """The rows to distil on: behind the user's own, texts made of train rows."""
+    return _joined(own, mixed(texts.train.texts, work.mixed, work.seed), texts)
+
+
+def _joined(rows: Rows, further: Iterable[str], texts: Splits) -> Rows:
+    """`rows` and, without labels, what of `further` is neither among them nor in any split."""
+    known = {*rows.texts, *(text for split in vars(texts).values() for text in split.texts)}
+    new = tuple(text for text in dict.fromkeys(further) if text not in known)
+    return Rows(rows.texts + new, rows.labels + (UNLABELED,) * len(new))
 
 
 def design_json(work: Assignment, member: Member) -> dict[str, Any]:
@@ -262,14 +274,12 @@ def _importance(
 
 def _sensitive(work: Assignment, template: Template, rows: Encoded, folder: Path, watch: Watch) -> tuple[str, ...]:
     """Parts that 8 bits hurt; their figures are kept in the run's folder."""
-    if not {32, 8} <= set(work.runtime.bits):
+    if not work.sensitivity:
         return ()
     path = folder / SENSITIVITY
     if not path.exists():
         found = Check(work.runtime, template, Pruning.identity(template.shape), rows, work.target).find(watch)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"alone": found.alone, "wider": found.wider, "bearable": BEARABLE}, indent=1))
-        os.replace(partial, path)
+        write_whole(path, json.dumps({"alone": found.alone, "wider": found.wider, "bearable": BEARABLE}, indent=1))
     return tuple(json.loads(path.read_text())["wider"])
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from evaluators.base import Job, Score, Train, Verify, VerifyCascade
 from evaluators.cascade import Cascade
-from evaluators.cores import usable_instances
 from evaluators.latency_model import LatencyModel
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement, expected_drop, mean_kl
@@ -37,6 +36,7 @@ class Workload:
         temperature: of the original's softmax, fitted on calibration.
         metric: the task's metric.
         latency: predicts a member's mean latency at the target.
+        instances: how many of the target's threads fill the machine that is served on.
         texts: the rows before tokenising; None: every member has the whole vocabulary and there are no cascades.
         recovery: what members are distilled with; None: no member can be trained.
     """
@@ -49,6 +49,7 @@ class Workload:
     temperature: float
     metric: Metric
     latency: LatencyModel
+    instances: int = 1
     texts: Texts | None = None
     recovery: Recovery | None = None
 
@@ -101,7 +102,7 @@ class TransformerEvaluator:
             "kl": mean_kl(original, logits),
             "accuracy": accuracy,
             "latency": latency,
-            "throughput": usable_instances(work.target.threads) * work.target.batch_size * 1000 / latency,
+            "throughput": work.instances * work.target.batch_size * 1000 / latency,
             "size": float(template.size(job.member)),
         }
         extras = {

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 from evaluators.pieces import content_of, letters, parents, pieces, renumbered, special
+from evaluators.whole import write_whole
 from spaces.errors import DesignError, RunError
 
 _PROSE = 12  # words; shorter paragraphs are titles and grammar
@@ -124,9 +124,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 def save_vocabulary(path: Path, ranking: Ranking, tokenizer_sha: str, texts_sha: str) -> None:
     """Write the ranking as JSON, with the hashes of what it was computed from."""
     content = {"tokenizer_sha256": tokenizer_sha, "texts_sha256": texts_sha, **asdict(ranking)}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content))
 
 
 def load_vocabulary(path: Path, tokenizer_sha: str, texts_sha: str) -> Ranking:

@@ -75,6 +75,7 @@ def assignment(config: RunConfig) -> "Assignment":
         timing_inputs=config.verify.inputs,
         importance_rounds=(config.space.pruning or PruningConfig()).rounds,
         ffn_group=(config.space.pruning or PruningConfig()).ffn_group,
+        sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),

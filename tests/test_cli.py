@@ -389,6 +389,7 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
     recovered = [member for member in front["members"] if member["weights"].startswith("recovered:")]
     assert all(member["parents"] for member in recovered)
     pruned = [member for member in singles if "whole_vocabulary_bytes" in member["fidelity"]]
+    assert pruned
     assert all(
         member["fidelity"]["whole_vocabulary_bytes"] > member["fidelity"]["predicted_bytes"] for member in pruned
     )
@@ -399,3 +400,22 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
         text = json.dumps({"text": "a fine warm film"})
         (tmp_path / "in.jsonl").write_text(text + "\n")
         assert call(capsys, "predict", tmp_path / "run" / cascade["artifact"], "--file", tmp_path / "in.jsonl")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_finished_run_with_a_smaller_vocabulary_can_be_recovered_later(
+    capsys: pytest.CaptureFixture[str], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "rows.csv", rows=600)
+    (tmp_path / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\n"
+        "space: {pruning: {ffn_group: 16}, vocabulary: {shares: [0.7]}}\n"
+        "search: {trials: 6, rows: 60, workers: 1}\nrecover: {epochs: 1}\n"
+        "verify: {members: 3, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+    )
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    code, _, err = call(capsys, "search", tmp_path / "run.yaml", "--out", tmp_path / "run")
+    assert code == 0, err
+    code, _, err = call(capsys, "resume", tmp_path / "run", "--recover", 1)
+    assert code == 0, err
+    assert ",recovered," in (tmp_path / "run" / "trials.csv").read_text()

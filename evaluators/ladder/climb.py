@@ -28,6 +28,7 @@ from evaluators.prepare import Assignment
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
+from evaluators.whole import write_whole
 from spaces.errors import RunError
 
 STEPS_FILE = "steps.json"
@@ -109,9 +110,7 @@ class Finished:
         if name not in self._done:
             self._done[name] = work()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._done, indent=1, allow_nan=False))
-            partial.replace(self._path)
+            write_whole(self._path, json.dumps(self._done, indent=1, allow_nan=False))
         found: dict[str, Any] = self._done[name]
         return found
 
@@ -144,9 +143,7 @@ class _Answers:
         if not path.exists():
             self._watch(f"answers of {step.answers}", 0, 0)
             path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(packed({"confirm": self._computed(step)}))
-            partial.replace(path)
+            write_whole(path, packed({"confirm": self._computed(step)}))
         return unpacked(path)["confirm"]
 
     def _computed(self, step: Step) -> Logits:
