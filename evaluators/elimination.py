@@ -43,7 +43,7 @@ def iterative_importance(
         progress: called with (rounds done, rounds in all) after each.
     """
     shape, refit = Anatomy.of(model).shape, Refit(model, encoded)
-    whole = shape.layers * (shape.heads * _weights_of_head(shape) + shape.ffn * _weights_of_neuron(shape))
+    whole = shape.layers * (shape.heads * shape.head_weights + shape.ffn * shape.neuron_weights)
     taken: list[_Unit] = []
     layers: tuple[float, ...] = ()
     for number in range(1, rounds + 1):
@@ -95,7 +95,7 @@ def _units(left: Pruning, figures: Importance, shape: ModelShape, group: int) ->
 
 def _heads(layer: int, kept: Sequence[int], figures: Sequence[float], shape: ModelShape) -> list[_Unit]:
     """Most important first."""
-    weights = _weights_of_head(shape)
+    weights = shape.head_weights
     ranked = sorted(kept, key=figures.__getitem__, reverse=True)
     return [_Unit(layer, head, (), weights, figures[head] / weights) for head in ranked]
 
@@ -104,21 +104,11 @@ def _groups(layer: int, kept: Sequence[int], figures: Sequence[float], shape: Mo
     """Most important first; the least important may be smaller."""
     ranked = sorted(kept, key=figures.__getitem__, reverse=True)
     groups = [tuple(ranked[start : start + size]) for start in range(0, len(ranked), size)]
-    weights = [len(neurons) * _weights_of_neuron(shape) for neurons in groups]
+    weights = [len(neurons) * shape.neuron_weights for neurons in groups]
     return [
         _Unit(layer, None, neurons, count, sum(figures[neuron] for neuron in neurons) / count)
         for neurons, count in zip(groups, weights, strict=True)
     ]
-
-
-def _weights_of_head(shape: ModelShape) -> int:
-    """Its columns of query, key and value and its rows of the output."""
-    return 4 * shape.hidden * shape.head_size
-
-
-def _weights_of_neuron(shape: ModelShape) -> int:
-    """Its column of the first matrix and its row of the second."""
-    return 2 * shape.hidden
 
 
 def _without(taken: Sequence[_Unit], shape: ModelShape) -> Pruning:

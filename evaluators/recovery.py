@@ -114,10 +114,10 @@ class Recoverer:
         if not self._recovery.refit:
             return plain
         device = self._recovery.device
-        return nn.Module.to(self._refit(nn.Module.to(plain, device), _kept_layers(pruning)), "cpu")
+        return nn.Module.to(self._refit(nn.Module.to(plain, device), pruning.kept_layers), "cpu")
 
     def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
-        kept = _kept_layers(job.member.config(Pruning))
+        kept = job.member.config(Pruning).kept_layers
         return distill(
             student,
             self._teacher,
@@ -222,10 +222,6 @@ def _metadata(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise RunError(f"{path} holds no recovered weights: {error}. Delete it and resume the run.") from None
     return content
-
-
-def _kept_layers(pruning: Pruning) -> list[int]:
-    return [index for index, units in enumerate(pruning.layers) if units is not None]
 
 
 def _summary(done: Distilled) -> dict[str, float]:

@@ -6,10 +6,10 @@ residual stream behind it what it is in the original, given the cut model's own 
 earlier layers left over. Ridge regression on few rows; no gradient, no label.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -50,21 +50,26 @@ class Refit:
             kept: indices of the original's layers that are its layers.
         """
         follows = followers(kept, len(self._layers))
+        steps = self._entering(student)
         for place, (name, index) in enumerate(zip(layer_names(student), kept, strict=True)):
-            parts = _renamed(self._layers[index], name)
+            parts, layer = _renamed(self._layers[index], name), student.get_submodule(name)
             followed = follows[place]
+            calls = [partial(layer, step.states, *step.others, **step.named) for step in steps]
             if _is_linear(student, parts.attention_output):
-                own = self._captured(student, [parts.name, parts.attention_output], [], parts.attention_output)
+                ends = [parts.name, parts.attention_output]
+                own = self._captured(student, calls, ends, [], parts.attention_output)
                 missing = self._targets[index, 0] - own[parts.name]
                 _fit(linear(student, parts.attention_output), own[parts.attention_output], missing)
             if _is_linear(student, parts.ffn_out):
                 if followed != index and not self._sums:
-                    last = self.original.get_submodule(self._layers[followed].name)
-                    _copy_last_norm(last, student.get_submodule(name))
+                    _copy_last_norm(self.original.get_submodule(self._layers[followed].name), layer)
                 attends = [parts.attention_output] if self._sums and _has(student, parts.attention_output) else []
-                own = self._captured(student, [parts.name, parts.ffn_in, parts.ffn_out], attends, parts.ffn_out)
+                ends = [parts.name, parts.ffn_in, parts.ffn_out]
+                own = self._captured(student, calls, ends, attends, parts.ffn_out)
                 missing = self._targets[followed, 1] - self._before_ffn(own, parts)
                 _fit(linear(student, parts.ffn_out), own[parts.ffn_out], missing)
+            with torch.no_grad():
+                steps = [replace(step, states=_states(call())) for step, call in zip(steps, calls, strict=True)]
         return student
 
     @cached_property
@@ -108,17 +113,42 @@ class Refit:
         """The original's, of all layers."""
         entering = [name for parts in self._layers for name in (parts.name, parts.ffn_in)]
         leaving = [name for parts in self._layers for name in (parts.attention_output, parts.ffn_out)]
-        return self._captured(self.original, entering, [*leaving, self._layers[0].name], None)
+        calls = [partial(self.original, **batch) for batch in self._batches]
+        return self._captured(self.original, calls, entering, [*leaving, self._layers[0].name], None)
+
+    def _entering(self, student: PreTrainedModel) -> list["_Step"]:
+        """With what each batch's pass calls the first layer; the others are called with the same but for the states."""
+        found: list[_Step] = []
+
+        def keep(_: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+            found.append(_Step(arguments[0], arguments[1:], named))
+            raise _EnoughError
+
+        names = layer_names(student)
+        with ExitStack() as hooks, torch.no_grad():
+            for name in names[:1]:
+                hook = student.get_submodule(name).register_forward_pre_hook(keep, with_kwargs=True)
+                hooks.callback(hook.remove)
+            for batch in self._batches if names else ():
+                with suppress(_EnoughError):
+                    student(**batch)
+        return found
 
     def _captured(
-        self, model: PreTrainedModel, entering: Sequence[str], leaving: Sequence[str], until: str | None
+        self,
+        model: PreTrainedModel,
+        calls: Sequence[Callable[[], object]],
+        entering: Sequence[str],
+        leaving: Sequence[str],
+        until: str | None,
     ) -> dict[str, Tensor]:
         """What enters modules, under their names, and what leaves them: (tokens, width), padding left out.
 
         Args:
-            model: runs on all rows.
+            model: whose modules are watched.
+            calls: of it or of a layer, one per batch.
             entering, leaving: dotted names of modules.
-            until: the module in front of which each pass ends.
+            until: the module in front of which each call ends.
         """
         kept: dict[str, list[Tensor]] = {}
         mask = torch.zeros(0)
@@ -132,18 +162,32 @@ class Refit:
             return lambda _, arguments: keep(name, arguments[0])
 
         def behind(name: str) -> Any:
-            return lambda _, arguments, output: keep(_leaving(name), output[0] if isinstance(output, tuple) else output)
+            return lambda _, arguments, output: keep(_leaving(name), _states(output))
 
         with ExitStack() as hooks, torch.no_grad():
             for name in leaving:
                 hooks.callback(model.get_submodule(name).register_forward_hook(behind(name)).remove)
             for name in entering:
                 hooks.callback(model.get_submodule(name).register_forward_pre_hook(before(name)).remove)
-            for batch in self._batches:
+            for batch, call in zip(self._batches, calls, strict=True):
                 mask = batch["attention_mask"].bool()
                 with suppress(_EnoughError):
-                    model(**batch)
+                    call()
         return {name: torch.cat(parts) for name, parts in kept.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A batch in front of a layer: hidden states (B, T, width), and what else the layer is called with."""
+
+    states: Tensor
+    others: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
+def _states(output: Any) -> Tensor:
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states
 
 
 class _EnoughError(Exception):

@@ -22,3 +22,13 @@ class ModelShape:
     ffn: int
     hidden: int
     vocab: int
+
+    @property
+    def head_weights(self) -> int:
+        """Of a head: its columns of query, key and value, and its rows of the output."""
+        return 4 * self.hidden * self.head_size
+
+    @property
+    def neuron_weights(self) -> int:
+        """Of a neuron: its column of the first matrix of the feed-forward block, and its row of the second."""
+        return 2 * self.hidden

@@ -35,15 +35,11 @@ def logits(model: PreTrainedModel, encoded: Encoded) -> torch.Tensor:
         )
 
 
-def kept(pruning: Pruning) -> list[int]:
-    return [index for index, units in enumerate(pruning.layers) if units is not None]
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_is_missing_where_nothing_went(family: str) -> None:
     model, _ = tiny(family)
     whole = Pruning.identity(Anatomy.of(model).shape)
-    refitted = Refit(model, rows())(build(whole, model), kept(whole))
+    refitted = Refit(model, rows())(build(whole, model), whole.kept_layers)
     for own, back in zip(model.parameters(), refitted.parameters(), strict=True):
         torch.testing.assert_close(back, own, atol=1e-4, rtol=0)
 
@@ -57,7 +53,7 @@ def test_the_cut_model_comes_nearer_to_the_original(family: str, layers: tuple[i
     half = LayerUnits(tuple(range(0, shape.heads, 2)), tuple(range(0, shape.ffn, 2)))
     pruning = Pruning(tuple(half if index in layers else None for index in range(shape.layers)))
     plain, fresh = build(pruning, model), rows(100, seed=1)
-    refitted = Refit(model, rows(600))(copy.deepcopy(plain), kept(pruning))
+    refitted = Refit(model, rows(600))(copy.deepcopy(plain), pruning.kept_layers)
     expected = logits(model, fresh)
     before, after = (float((logits(one, fresh) - expected).square().mean()) for one in (plain, refitted))
     assert after < before
@@ -68,7 +64,7 @@ def test_the_cut_model_comes_nearer_to_the_original(family: str, layers: tuple[i
 def test_missing_blocks_and_layers_are_no_obstacle(family: str, seed: int) -> None:
     model, _ = tiny(family)
     pruning = random_pruning(Anatomy.of(model).shape, seed)
-    refitted = Refit(model, rows())(build(pruning, model), kept(pruning))
+    refitted = Refit(model, rows())(build(pruning, model), pruning.kept_layers)
     assert torch.isfinite(logits(refitted, rows())).all()
 
 
@@ -84,7 +80,7 @@ def test_twins_stand_in_for_each_other() -> None:
     heads = tuple(range(anatomy.shape.heads))
     pruning = Pruning((LayerUnits(heads, tuple(range(half))),) * anatomy.shape.layers)
     plain, encoded = build(pruning, model), rows(200)
-    refitted = Refit(model, encoded)(copy.deepcopy(plain), kept(pruning))
+    refitted = Refit(model, encoded)(copy.deepcopy(plain), pruning.kept_layers)
     expected = logits(model, encoded)
     lost = [(logits(one, encoded) - expected).abs().max() for one in (plain, refitted)]
     assert lost[1] < 0.05 * lost[0]
@@ -108,7 +104,7 @@ def test_the_first_block_is_ridge_regression() -> None:
     moments = left.T @ left
     moments += _RIDGE * np.diag(moments).mean() * np.eye(len(moments))
     change = np.linalg.solve(moments, left.T @ gone)
-    refitted = Refit(model, encoded)(build(pruning, model), kept(pruning))
+    refitted = Refit(model, encoded)(build(pruning, model), pruning.kept_layers)
     found = linear(refitted, parts.attention_output)
     expected = weight[:, : shape.head_size] + change[:-1].T
     np.testing.assert_allclose(found.weight.detach().numpy(), expected, atol=1e-4)

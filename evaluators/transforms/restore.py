@@ -50,8 +50,7 @@ def put_back(original: PreTrainedModel, tensors: Mapping[str, Tensor], pruning: 
 def _original_names(original: PreTrainedModel, pruning: Pruning) -> Any:
     """From a student's parameter names to the original's: layers that stayed were numbered anew."""
     layers = [parts.name for parts in Anatomy.of(original).layers]
-    stayed = [name for name, units in zip(layers, pruning.layers, strict=True) if units is not None]
-    renamed = {f"{layers[place]}.": f"{name}." for place, name in enumerate(stayed)}
+    renamed = {f"{layers[place]}.": f"{layers[index]}." for place, index in enumerate(pruning.kept_layers)}
 
     def name_of(name: str) -> str:
         prefix = next((prefix for prefix in renamed if name.startswith(prefix)), None)

@@ -38,6 +38,11 @@ class Pruning:
         whole = LayerUnits(tuple(range(shape.heads)), tuple(range(shape.ffn)))
         return cls((whole,) * shape.layers)
 
+    @property
+    def kept_layers(self) -> tuple[int, ...]:
+        """Indices of the layers that stay, at least in part."""
+        return tuple(index for index, units in enumerate(self.layers) if units is not None)
+
     def to_decoded(self) -> dict[str, Any]:
         """Heads by index, neurons as a count and, for the record, a hexadecimal bit mask (bit i: neuron i stays)."""
         return {
@@ -202,7 +207,8 @@ class PruningAxis:
     def _cost(self, unit: _Unit, last: bool, per: str) -> float:
         """Milliseconds, or weights: of a head its columns of four projections, of a neuron those of two."""
         if per == "byte":
-            return self._shape.hidden * (4 * self._shape.head_size if unit.head is not None else 2 * len(unit.neurons))
+            shape = self._shape
+            return shape.head_weights if unit.head is not None else len(unit.neurons) * shape.neuron_weights
         return unit.cost(self._costs, last)
 
     def ladder(self) -> list[dict[str, Scalar]]:
