@@ -14,14 +14,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.search import Searcher
 
-from evaluators.base import Evaluator, Score
+from evaluators.base import Score
 from search.faults import NOT_FINITE, WORKER_LOST
 from search.record import Record
 from search.runners.base import Make, evaluated
+from search.runners.tune import Evaluating, Unsaved
 from search.samplers.base import Sampler
 from spaces.design import Design
 from spaces.objectives import Complete, Evaluation, Failed
@@ -32,7 +32,7 @@ _FAILED_KIND, _FAILED_MESSAGE = "failed_kind", "failed_message"
 _MISSING = "metric_missing"
 
 
-class DesignSearcher(Searcher):
+class DesignSearcher(Unsaved):
     """Proposes designs of a sampler as Tune's configurations, `{"knobs": {...}}`.
 
     Args:
@@ -62,19 +62,6 @@ class DesignSearcher(Searcher):
         self._record.finish(number, evaluation)
         self._sampler.tell(evaluation)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the record keeps everything."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing either."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune keeps a copy of its settings on disk; a record is not one of them."""
-        return {}
-
-    def __deepcopy__(self, memo: Any) -> "DesignSearcher":
-        return self
-
     def _outcome(self, result: Mapping[str, Any], error: bool) -> Complete | Failed:
         if error:
             return Failed(WORKER_LOST, "the trial ended with an error; Tune's log has it")
@@ -91,29 +78,19 @@ class DesignSearcher(Searcher):
         return Complete({each.name: finite[each.name] for each in self._record.objectives}, finite)
 
 
-class DesignTrainable(tune.Trainable):
-    """Evaluates the design of its configuration; one evaluator for as long as the actor lives."""
+class DesignTrainable(Evaluating):
+    """Evaluates the design of its configuration."""
 
     def setup(  # type: ignore[override]
         self, config: Mapping[str, Any], make: Make, space: Space, rows: int | None = None
     ) -> None:
-        self._evaluator: Evaluator = make()
+        super().setup(config, make)
         self._space, self._rows = space, rows
-
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        self.config = dict(new_config)
-        return True
 
     def step(self) -> dict[str, Any]:
         member = self._space.decode(Design(self.config[KNOBS]))
-        outcome = evaluated(self._evaluator, Score(member, self._rows)).outcome
+        outcome = evaluated(self.evaluator, Score(member, self._rows)).outcome
         if isinstance(outcome, Failed):
             return {_FAILED_KIND: outcome.kind, _FAILED_MESSAGE: outcome.message, "done": True}
         figures = {**(outcome.extras if isinstance(outcome, Complete) else {}), **outcome.values}
         return {**figures, "done": True}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """An evaluation is not resumed in its middle."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nor is there anything to load."""

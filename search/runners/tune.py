@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import ray
 from ray import tune
@@ -22,7 +23,7 @@ from search.runners.base import Make, evaluated
 from search.runners.ray_pool import start
 from spaces.objectives import Evaluation, Failed
 
-_PREPARED = "prepared"
+_FAILURES = 1  # after which a trial is tried again
 _PATIENCE_S = 30.0  # for Tune to end its trials
 
 
@@ -69,7 +70,7 @@ class TuneRunner:
                 storage_path=self._folder.name,
                 stop=self._jobs,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=1),
+                failure_config=tune.FailureConfig(max_failures=_FAILURES),
             ),
         )
         self._thread = threading.Thread(target=tuner.fit, daemon=True)
@@ -82,7 +83,7 @@ class TuneRunner:
         self._jobs.waiting.put(job)
 
     def next_done(self, timeout: float | None = None) -> Evaluation | None:
-        """The next job to end; while Tune itself has ended with jobs left, these have failed."""
+        """The next job to end; RuntimeError if Tune itself has ended before it."""
         if not self._at_work:
             return None
         until = None if timeout is None else time.monotonic() + timeout
@@ -107,11 +108,44 @@ class TuneRunner:
         self._folder.cleanup()
 
 
-class _Jobs(Searcher, tune.Stopper):
+class Unsaved(Searcher):
+    """A searcher whose knowledge lies elsewhere: Tune copies its settings and keeps them on disk, not this."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record keeps what is finished."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing either."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+
+class Evaluating(tune.Trainable):
+    """A trial is one evaluation, in a step that is never resumed; one evaluator for as long as the actor lives."""
+
+    def setup(self, config: Mapping[str, Any], make: Make) -> None:  # type: ignore[override]
+        self.evaluator: Evaluator = make()
+
+    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+        self.config = dict(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """There is no middle to go on from."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nor anything to load."""
+
+
+class _Jobs(Unsaved, tune.Stopper):
     """Hands out what was submitted, as Tune asks for it, and says when no more will come."""
 
     def __init__(self, done: "queue.Queue[Evaluation]") -> None:
-        super().__init__(metric=_PREPARED, mode="max")
+        super().__init__()
         self.waiting: queue.Queue[Job] = queue.Queue()
         self.closed = False
         self._done = done
@@ -130,8 +164,8 @@ class _Jobs(Searcher, tune.Stopper):
         if job is None:
             return
         known = None if error or result is None else result.get("evaluation")
-        lost = Evaluation(job.key, Failed(WORKER_LOST, "the trial's worker died twice"), attempts=2)
-        self._done.put(known or lost)
+        lost = Evaluation(job.key, Failed(WORKER_LOST, "the trial ended twice with an error that Ray Tune has logged"))
+        self._done.put(known or replace(lost, attempts=1 + _FAILURES))
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether a trial shall be stopped: each ends by itself."""
@@ -140,35 +174,7 @@ class _Jobs(Searcher, tune.Stopper):
     def stop_all(self) -> bool:
         return self.closed
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune keeps a copy of its settings on disk; this conversation is not one of them."""
-        return {}
 
-    def __deepcopy__(self, memo: Any) -> "_Jobs":
-        return self
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the record keeps what is finished."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing either."""
-
-
-class _Worker(tune.Trainable):
-    """One evaluator for as long as the actor lives; a trial is one job."""
-
-    def setup(self, config: Mapping[str, Any], make: Make) -> None:  # type: ignore[override]
-        self._evaluator: Evaluator = make()
-
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        self.config = dict(new_config)
-        return True
-
+class _Worker(Evaluating):
     def step(self) -> dict[str, Any]:
-        return {"evaluation": evaluated(self._evaluator, self.config["job"]), _PREPARED: 1.0, "done": True}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """A job is not resumed in its middle."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nor is there anything to load."""
+        return {"evaluation": evaluated(self.evaluator, self.config["job"]), "done": True}
