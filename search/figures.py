@@ -114,7 +114,7 @@ class SizeFigure:
 
 @dataclass(frozen=True)
 class ThroughputFigure:
-    """Rows per second of the whole machine, from texts to answers.
+    """Rows per second of the whole machine, for rows tokenised beforehand.
 
     Args:
         rows_per_second: median over rounds.

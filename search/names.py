@@ -1,4 +1,4 @@
-"""The one table of names that flags and configurations take. Knows names; their objects are built in run.py."""
+"""The one table of names that flags and configurations take. Knows names; their objects are built in wiring.py."""
 
 from collections.abc import Mapping
 

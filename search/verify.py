@@ -3,7 +3,7 @@
 Knows the order of measuring: scores, then time with nothing else of the run busy, then picks, then test for the picks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -56,15 +56,8 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     ]
     certificate, answers = _answers(situation, [*members, *cascades], exported)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
-    jobs: list[Verify | VerifyCascade] = [
-        *(Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested),
-        *(
-            VerifyCascade(each.key, (situation.folder / str(each.artifact)).resolve(), ("test",))
-            for each in cascades
-            if each.key in tested
-        ),
-    ]
-    figures = _on_test(situation, jobs, watch)
+    singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]
+    figures = _on_test(situation, [*singles, *_tests_of(cascades, tested, situation.folder)], watch)
     measured = {member.key for member in members}
     rest = [unverified(trial, failures.get(trial.key)) for trial in on_front if trial.key not in measured]
     result = replace(
@@ -174,6 +167,14 @@ def _answers(
         certificate = certify(sequence(to_certify(members, situation.bounds), limit), test)
     discordance = {key: accuracy.discordance for key, accuracy in confirm.items()}
     return certificate, picks(members, situation.bounds, certificate, discordance, situation.confidence)
+
+
+def _tests_of(cascades: Sequence[MemberFigures], tested: Collection[str | None], run: Path) -> list[VerifyCascade]:
+    return [
+        VerifyCascade(each.key, (run / str(each.artifact)).resolve(), ("test",))
+        for each in cascades
+        if each.key in tested
+    ]
 
 
 def _on_test(situation: Situation, jobs: Sequence[Verify | VerifyCascade], watch: Watch) -> dict[str, AccuracyFigure]:

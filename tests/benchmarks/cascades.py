@@ -7,14 +7,13 @@ timed over the real mix of lengths as users get them. The fastest cascade within
 seed; then its test rows are read. Every exported cascade is held against its own last member on confirm rows, paired.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from front_runs import QUICK_RUNS, RUNS, SEEDS, Losses, interval, losing_at_most, losses_on_test, right, searched
+from front_runs import Asked, Losses, interval, losing_at_most, losses_on_test, right
 from front_runs import relative_loss as relative_loss_on_confirm
 from report import Claim, table, write
 
@@ -30,16 +29,12 @@ LOSS, OVER_FAIR, MOST_LOST, PREDICTED, MORE_VOLUME = 0.01, 9.0, 0.01, 0.1, 1.05
 
 def main() -> None:
     """Read the runs, make what is missing, print the table and, unless --quick, write it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="one seed, short training, writes nothing")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    asked = parser.parse_args()
-    seeds = SEEDS[: 1 if asked.quick else asked.seeds]
+    asked = Asked.parse()
     rows: list[dict[str, Any]] = []
     losses: list[Losses] = []
     volumes: list[float] = []
-    for number, seed in enumerate(seeds, start=1):
-        folder = searched(QUICK_RUNS if asked.quick else RUNS, seed, quick=asked.quick)
+    for number, seed in enumerate(asked.seeds, start=1):
+        folder = asked.run(seed)
         front = front_file.read(folder)
         assert front.hypervolume_with_cascades is not None, f"{folder} has no cascades"
         volumes.append(front.hypervolume_with_cascades / front.hypervolume)
@@ -53,7 +48,7 @@ def main() -> None:
         ]
         print(table([row for row in rows if row["seed"] == seed]), flush=True)
         if not asked.quick:
-            text = write("cascades", seeds[:number], rows, _claims(rows, losses, volumes))
+            text = write("cascades", asked.seeds[:number], rows, _claims(rows, losses, volumes))
     print(table(rows) if asked.quick else text)
 
 

@@ -10,22 +10,11 @@ the smallest within 0.5 % whose vocabulary is whole. Only then the test rows are
 are pooled over the seeds' test rows, with the paired 95 % interval. Runs are kept under results/front/ and continued.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from front_runs import (
-    QUICK_RUNS,
-    RUNS,
-    SEEDS,
-    Losses,
-    interval,
-    losing_at_most,
-    losses_on_test,
-    relative_loss,
-    searched,
-)
+from front_runs import Asked, Losses, interval, losing_at_most, losses_on_test, relative_loss
 from report import Claim, table, write
 
 from search import front_file
@@ -40,23 +29,18 @@ OVER_FAIR, OVER_ONE_LINER, SMALLER, SMALLER_WHOLE = 6.0, 2.3, 14.0, 9.0
 
 def main() -> None:
     """Run what is not there yet, print the table and, unless --quick, write it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="one seed, short training, writes nothing")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    asked = parser.parse_args()
-    seeds = SEEDS[: 1 if asked.quick else asked.seeds]
-    runs = QUICK_RUNS if asked.quick else RUNS
+    asked = Asked.parse()
     rows: list[dict[str, Any]] = []
     losses: dict[str, list[Losses]] = {name: [] for name in _RULES}
-    for seed in seeds:
-        folder = searched(runs, seed, quick=asked.quick)
+    for seed in asked.seeds:
+        folder = asked.run(seed)
         for row, lost in _picked(folder, seed):
             rows.append(row)
             losses[row["pick"]].append(lost)
         print(table(rows[-len(_RULES) :]), flush=True)
         if not asked.quick:
-            missing = len(seeds) * len(_RULES) - len(rows)
-            text = write("front", seeds, rows, _claims(rows, losses), missing=missing)
+            missing = len(asked.seeds) * len(_RULES) - len(rows)
+            text = write("front", asked.seeds, rows, _claims(rows, losses), missing=missing)
     print(table(rows) if asked.quick else text)
 
 

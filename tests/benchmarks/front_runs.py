@@ -4,10 +4,12 @@ Every seed draws its own splits, teacher, search and training. Test rows are rea
 benchmark named before, and what was read is kept beside the run.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +36,27 @@ QUICK_RUNS = RUNS.with_name("front_quick")
 Losses: TypeAlias = NDArray[np.float64]
 
 
-def searched(runs: Path, seed: int, *, quick: bool = False) -> Path:
-    """The folder of a finished run; a run that was interrupted goes on."""
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a benchmark over these runs."""
+
+    quick: bool
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def parse(cls) -> Self:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--quick", action="store_true", help="one seed, short training, writes nothing")
+        parser.add_argument("--seeds", type=int, default=len(SEEDS))
+        given = parser.parse_args()
+        return cls(given.quick, SEEDS[: 1 if given.quick else given.seeds])
+
+    def run(self, seed: int) -> Path:
+        """The folder of a seed's finished run; one that was interrupted goes on."""
+        return _searched(QUICK_RUNS if self.quick else RUNS, seed, quick=self.quick)
+
+
+def _searched(runs: Path, seed: int, *, quick: bool) -> Path:
     folder = runs / str(seed)
     if (folder / front_file.FILE_NAME).exists():
         return folder

@@ -146,8 +146,8 @@ def _gone(pruning: Pruning, shape: ModelShape) -> float:
 
     def weights(kept: Pruning) -> int:
         layers = [units for units in kept.layers if units is not None]
-        head, neuron = 4 * shape.hidden * shape.head_size, 2 * shape.hidden
-        return sum(len(units.heads) * head + len(units.neurons) * neuron for units in layers)
+        heads, neurons = (sum(len(getattr(units, name)) for units in layers) for name in ("heads", "neurons"))
+        return heads * shape.head_weights + neurons * shape.neuron_weights
 
     return 1 - weights(pruning) / weights(Pruning.identity(shape))
 

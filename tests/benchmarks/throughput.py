@@ -8,12 +8,11 @@ the `pipeline` runs as it comes, one process with a thread per core. All take tu
 batch size is free for the exported models. The claim is from texts to answers, tokenising included on both sides.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from front_runs import QUICK_RUNS, RUNS, SEEDS, Losses, interval, losing_at_most, losses_on_test, searched
+from front_runs import Asked, Losses, interval, losing_at_most, losses_on_test
 from report import Claim, table, write
 
 from evaluators.instances import Throughput, throughput
@@ -28,15 +27,11 @@ OURS = "fastest within 2 %"
 
 def main() -> None:
     """Measure seed by seed, print the table and, unless --quick, write it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="one seed, short training, writes nothing")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    asked = parser.parse_args()
-    seeds = SEEDS[: 1 if asked.quick else asked.seeds]
+    asked = Asked.parse()
     rows: list[dict[str, Any]] = []
     losses: list[Losses] = []
-    for number, seed in enumerate(seeds, start=1):
-        folder = searched(QUICK_RUNS if asked.quick else RUNS, seed, quick=asked.quick)
+    for number, seed in enumerate(asked.seeds, start=1):
+        folder = asked.run(seed)
         front = front_file.read(folder)
         picked = {
             OURS: fastest(losing_at_most(front, LOSS)),
@@ -56,7 +51,7 @@ def main() -> None:
         rows += [_row(seed, name, names[name], each, found["pipeline"]) for name, each in found.items()]
         print(table(rows[-len(found) :]), flush=True)
         if not asked.quick:
-            text = write("throughput", seeds[:number], rows, _claims(rows, losses))
+            text = write("throughput", asked.seeds[:number], rows, _claims(rows, losses))
     print(table(rows) if asked.quick else text)
 
 
