@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer
 
 from evaluators import artifact
-from evaluators.base import Accuracy, Baseline, Judgement, Served, Timing, Watch
+from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings, Timing, Watch
 from evaluators.cascade import CASCADE, judged, numbered
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade_export import write_cascade
@@ -21,13 +21,13 @@ from evaluators.instance_worker import load
 from evaluators.instances import Throughput, throughput
 from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
 from evaluators.metrics.fidelity import agreement
-from evaluators.metrics.latency import Contender, Latency, TimingRow, measure, sample_inputs, timed_inputs
+from evaluators.metrics.latency import Contender, Latency, Measurement, TimingRow, measure, sample_inputs, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
 from evaluators.pool import Setup
 from evaluators.prepare import Prepared, design_json
 from evaluators.runtimes.torch import TorchPredictor
-from evaluators.tasks.base import Inputs, Rows, Task, encode
+from evaluators.tasks.base import Rows, Task, encode
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
 from evaluators.vocabulary import affected, foreign_text
@@ -42,6 +42,7 @@ _SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
 # Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
 _SERVED_ROWS = 512
 _SERVED_TOGETHER, _SERVED_ROUNDS = 6, 3
+_AS_FIRST, _AS_STAGE = "{} as a first stage", "{} as a later stage"  # in timings.csv
 
 Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
 
@@ -141,26 +142,42 @@ class TransformerAssessor:
 
     def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
         """Latency of members and baselines beside each other; every round goes to timings.csv."""
-        timed = self._prepared.texts.search.take(self.timed_rows)
         everything = {**self._baseline_folders(), **folders}
-        contenders = [
-            replace(contender(name, folder), inputs=_own_inputs(folder, timed, self._work.target))
-            for name, folder in everything.items()
+        measured = self._measure([contender(name, folder) for name, folder in everything.items()], watch)
+        bases = [name for name in self._baseline_folders() if name != "linear"]
+        return {name: _timing(measured, name, bases, self._work.seed) for name in measured}
+
+    def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
+        """Latency of single models when each call follows one of another of them, the first for all others."""
+        first, second = list(folders)[:2]
+        stages = [
+            Contender(_AS_STAGE.format(name), "stage", folder, after=folders[second if name == first else first])
+            for name, folder in folders.items()
         ]
-        search = self._prepared.workload.splits["search"]
+        alone = contender(first, folders[first]), Contender(_AS_FIRST.format(first), "stage", folders[first])
+        measured = self._measure([contender("fair", self._baseline_folders()["fair"]), *alone, *stages], watch)
+        seed = self._work.seed
+        return StageTimings(
+            _timing(measured, "fair", (), seed),
+            asking_ms=measured[alone[1].name].mean_ms - measured[alone[0].name].mean_ms,
+            later={name: _timing(measured, _AS_STAGE.format(name), (), seed) for name in folders},
+        )
+
+    def _measure(self, contenders: Sequence[Contender], watch: Watch) -> Measurement:
+        """Latencies on the timed search rows; every round goes to timings.csv."""
+        timed, target = self._prepared.texts.search.take(self.timed_rows), self._work.target
         measured = measure(
-            contenders,
-            timed_inputs(search, self.timed_rows, self._work.target),
+            [_reading(each, timed, target) for each in contenders],
+            timed_inputs(self._prepared.workload.splits["search"], self.timed_rows, target),
             texts=timed.texts,
-            target=self._work.target,
+            target=target,
             rounds=self._rounds,
             processes=self._processes,
             seed=self._work.seed,
             progress=lambda done, total: watch("timing", done, total),
         )
         _append(self._folder / "timings.csv", measured.timings)
-        bases = [name for name in self._baseline_folders() if name != "linear"]
-        return {name: _timing(measured, name, bases, self._work.seed) for name in measured}
+        return measured
 
     def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
         """Rows per second of every folder with the whole machine to itself; a few at a time take turns with `fair`."""
@@ -291,13 +308,14 @@ def contender(name: str, folder: Path) -> Contender:
     return Contender(name, "linear", folder)
 
 
-def _own_inputs(folder: Path, rows: Rows, target: Target) -> tuple[Inputs, ...] | None:
-    """The rows as an exported model with a vocabulary of its own reads them; None: it reads what the original reads."""
-    design = _design(folder)
+def _reading(known: Contender, rows: Rows, target: Target) -> Contender:
+    """The same with the rows as it reads them, if it is an exported model with a vocabulary of its own."""
+    folder = known.path.parent
+    design = _design(folder) if known.kind in _SINGLE else {}
     if not _own_vocabulary(design):
-        return None
+        return known
     encoded = encode(rows, AutoTokenizer.from_pretrained(folder, local_files_only=True), int(design["max_length"]))
-    return tuple(timed_inputs(encoded, range(len(rows)), target))
+    return replace(known, inputs=tuple(timed_inputs(encoded, range(len(rows)), target)))
 
 
 def _design(folder: Path) -> Mapping[str, Any]:
@@ -333,7 +351,7 @@ def bench(
     rows = sample_inputs(encoded, seed=seed)
     measured = measure(
         [
-            replace(contender(name, folder), inputs=_own_inputs(folder, texts.search.take(rows), target))
+            _reading(contender(name, folder), texts.search.take(rows), target)
             for name, folder in zip(names, folders, strict=True)
         ],
         timed_inputs(encoded, rows, target),

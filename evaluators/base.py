@@ -128,6 +128,21 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class StageTimings:
+    """Latency of single models as stages of cascades, all measured beside each other.
+
+    Args:
+        fair: of the baseline `fair`.
+        asking_ms: what a cascade adds to a call of its first stage.
+        later: by name, each call right after one of another model.
+    """
+
+    fair: Timing
+    asking_ms: float
+    later: Mapping[str, Timing]
+
+
+@dataclass(frozen=True)
 class Served:
     """Rows per second of the whole machine, tokenised beforehand, and how often those of `fair` as (estimate, low,
     high)."""
@@ -187,6 +202,10 @@ class Assessor(Builder, Protocol):
 
     def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
         """Latency of every folder and of the baselines, which alternate with them in fresh processes."""
+        ...
+
+    def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
+        """Latency of two or more single models as cascades have it."""
         ...
 
     def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:

@@ -57,7 +57,7 @@ def numbered(temperatures: Sequence[float], thresholds: Sequence[float]) -> tupl
 
 def confidence(logits: Logits, temperature: float) -> NDArray[np.float64]:
     """Largest probability of softmax(logits / temperature), per row of (rows, classes)."""
-    below = (logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)) / temperature
+    below = (logits - logits.max(axis=-1, keepdims=True)).astype(np.float64) / temperature
     return np.asarray(1 / np.exp(below).sum(axis=-1))
 
 
@@ -117,15 +117,12 @@ class Cascade:
             raise ModelError(f"{folder} is not a whole exported cascade: {error!r}. {_CURE}") from error
         sources = [folder / stage.folder for stage in stages]
         check(stages, sources)
-        models = tuple(
-            LinearBaseline.load(source) if is_linear(source) else Artifact.open(source, threads=threads, device=device)
-            for source in sources
-        )
+        models = tuple(open_stage(source, threads=threads, device=device) for source in sources)
         return cls(stages, models, classes, max_length, design)
 
     def encode(self, texts: Sequence[str]) -> tuple[Encoded | None, ...]:
         """The texts as each stage's tokenizer writes them; None for a stage that reads the texts themselves."""
-        return tuple(_encoded(model, texts) if isinstance(model, Artifact) else None for model in self.models)
+        return tuple(encoded_for(model, texts) for model in self.models)
 
     def logits(
         self, texts: Sequence[str], encoded: Sequence[Encoded | None] | None = None, batch_size: int = 1
@@ -141,20 +138,20 @@ class Cascade:
             In the rows' order, logits (rows, classes) of the stage that answered over its temperature, so that their
             softmax is its confidence, and the number of that stage (rows,).
         """
-        answered = np.zeros((len(texts), len(self.classes)), dtype=np.float32)
-        answering = np.zeros(len(texts), dtype=np.int64)
-        waiting = np.arange(len(texts))
+        answered = np.empty((len(texts), len(self.classes)), dtype=np.float32)
+        answering = np.empty(len(texts), dtype=np.int64)
+        waiting = list(range(len(texts)))
         for number, (stage, model) in enumerate(zip(self.stages, self.models, strict=True)):
-            if not len(waiting):
+            if not waiting:
                 break
             tokens = None if encoded is None else encoded[number]
-            rows: list[int] = waiting.tolist()
-            known = None if tokens is None else tokens.take(rows)
-            found = _logits(model, [texts[row] for row in rows], known, batch_size)
-            stands = stage.confident(found)
-            leaving, waiting = waiting[stands], waiting[~stands]
-            answered[leaving] = found[stands] / stage.temperature
-            answering[leaving] = number
+            asked = texts, tokens
+            if len(waiting) < len(texts):
+                asked = [texts[row] for row in waiting], None if tokens is None else tokens.take(waiting)
+            found = logits_of(model, *asked, batch_size)
+            answered[waiting] = found / stage.temperature  # of rows that go on, overwritten by the next stage
+            answering[waiting] = number
+            waiting = [row for row, stands in zip(waiting, stage.confident(found).tolist(), strict=True) if not stands]
         return answered, answering
 
     def predict(self, texts: Sequence[str], batch_size: int = 1) -> list[Prediction]:
@@ -183,11 +180,22 @@ def is_linear(folder: Path) -> bool:
     return (folder / WEIGHTS).is_file()
 
 
-def _encoded(model: Artifact, texts: Sequence[str]) -> Encoded:
+def open_stage(folder: Path, *, threads: int = 1, device: str = "cpu") -> Model:
+    """Load the folder of a single model, exported or a linear baseline's."""
+    return LinearBaseline.load(folder) if is_linear(folder) else Artifact.open(folder, threads=threads, device=device)
+
+
+def encoded_for(model: Model, texts: Sequence[str]) -> Encoded | None:
+    """The texts as a stage's tokenizer writes them; None for one that reads the texts themselves."""
+    if isinstance(model, LinearBaseline):
+        return None
     return model.encode(Rows(tuple(texts), (0,) * len(texts)))
 
 
-def _logits(model: Model, texts: Sequence[str], tokens: Encoded | None, batch_size: int) -> NDArray[np.float32]:
+def logits_of(model: Model, texts: Sequence[str], tokens: Encoded | None, batch_size: int) -> NDArray[np.float32]:
+    """Logits (rows, classes) of one stage; without tokens it tokenises the texts."""
     if isinstance(model, LinearBaseline):
         return model.logits(texts)
-    return model.logits(_encoded(model, texts) if tokens is None else tokens, batch_size)
+    known = encoded_for(model, texts) if tokens is None else tokens
+    assert known is not None, "only a linear baseline reads texts"
+    return model.logits(known, batch_size)

@@ -7,7 +7,7 @@ Shapes: K candidates, N rows, T timed rows, G thresholds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def cascade_front(
         for pair in pairs
         for plan in _endings(table, (table.index[pair.keys[0]],), pair.thresholds, table.index[pair.keys[1]], most_lost)
     ]
-    singles = [_plan(table, (stage,), ()) for stage in range(len(candidates))]
+    singles = [_single(table, stage) for stage in range(len(candidates))]
     return [plan for plan in _undominated([*singles, *pairs, *triples]) if len(plan.keys) > 1]
 
 
@@ -57,7 +57,8 @@ class _Table:
         timed: the timed rows, (T,).
         confidence: (K, N).
         right: 1 or 0, (K, N).
-        share_ms: what each timed row adds to the mean latency, (K, T).
+        alone_ms: what each timed row adds to a candidate's mean latency, (K, T).
+        first_ms, later_ms: the same of candidates as stages, (K, T); see Candidate.
     """
 
     candidates: tuple[Candidate, ...]
@@ -66,11 +67,17 @@ class _Table:
     timed: NDArray[np.int64]
     confidence: Floats
     right: Floats
-    share_ms: Floats
+    alone_ms: Floats
+    first_ms: Floats
+    later_ms: Floats
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate], timed: Sequence[int], batch_size: int) -> "_Table":
         calibration = len(candidates[0].right["calibration"])
+
+        def shares(times: Iterable[Floats]) -> Floats:
+            return np.stack([_share_ms(each, len(timed), batch_size) for each in times])
+
         return cls(
             candidates=tuple(candidates),
             index={candidate.key: number for number, candidate in enumerate(candidates)},
@@ -78,12 +85,23 @@ class _Table:
             timed=np.asarray(timed, dtype=np.int64) + calibration,
             confidence=np.stack([_joined(candidate.confidence) for candidate in candidates]),
             right=np.stack([_joined(candidate.right) for candidate in candidates]),
-            share_ms=np.stack([_share_ms(candidate.latency_ms, len(timed), batch_size) for candidate in candidates]),
+            alone_ms=shares(candidate.latency_ms for candidate in candidates),
+            first_ms=shares(candidate.first_ms for candidate in candidates),
+            later_ms=shares(candidate.later_ms for candidate in candidates),
         )
+
+    def row_ms(self, stage: int, gone_on: Floats, *, first: bool) -> Floats:
+        """What each timed row that reaches `stage` adds, (..., T), where it is the first or a later one.
+
+        Args:
+            gone_on: share of the rows that go on from it, (...): after such a row a first stage finds the caches taken.
+        """
+        taken = gone_on[..., None] if first else np.ones((*gone_on.shape, 1))
+        return np.asarray((1 - taken) * self.first_ms[stage] + taken * self.later_ms[stage])
 
     def follow(self, stage: int) -> Mask:
         """Which candidates may come after `stage`, (K,)."""
-        mean_ms, right = self.share_ms.sum(axis=1), self.right.sum(axis=1)
+        mean_ms, right = self.alone_ms.sum(axis=1), self.right.sum(axis=1)
         anywhere = np.array([not candidate.first_only for candidate in self.candidates])
         return np.asarray(anywhere & (mean_ms > mean_ms[stage]) & (right > right[stage]))
 
@@ -94,14 +112,14 @@ class _Walk:
 
     Args:
         waiting: those that no stage was confident enough of, (N,).
-        right: how many were answered right.
+        right: those that a stage answered right, (N,).
         reached: share of the rows that reached each stage.
         timed_ms: mean latency so far of the timed rows.
         expected_ms: the same of all rows, as if all took equally long.
     """
 
     waiting: Mask
-    right: float
+    right: Mask
     reached: tuple[float, ...]
     timed_ms: float
     expected_ms: float
@@ -109,16 +127,23 @@ class _Walk:
 
 def _walk(table: _Table, stages: Sequence[int], thresholds: Sequence[float]) -> _Walk:
     waiting = np.ones(table.right.shape[1], dtype=np.bool_)
-    right, timed_ms, expected_ms = 0.0, 0.0, 0.0
+    right, timed_ms, expected_ms = ~waiting, 0.0, 0.0
     reached: list[float] = []
     for stage, threshold in zip(stages, thresholds, strict=True):
         answered = waiting & (table.confidence[stage] >= threshold)
+        row_ms = table.row_ms(stage, np.asarray(1 - answered.mean()), first=not reached)
         reached.append(float(waiting.mean()))
-        right += float(table.right[stage][answered].sum())
-        timed_ms += float(table.share_ms[stage][waiting[table.timed]].sum())
-        expected_ms += reached[-1] * float(table.share_ms[stage].sum())
+        right = right | (answered & (table.right[stage] > 0))
+        timed_ms += float(row_ms[waiting[table.timed]].sum())
+        expected_ms += reached[-1] * float(row_ms.sum())
         waiting = waiting & ~answered
     return _Walk(waiting, right, tuple(reached), timed_ms, expected_ms)
+
+
+def _single(table: _Table, stage: int) -> Plan:
+    """A candidate by itself, for comparison."""
+    alone_ms = float(table.alone_ms[stage].sum())
+    return replace(_plan(table, (stage,), ()), predicted_ms=alone_ms, latency_ms=alone_ms)
 
 
 def _plan(table: _Table, stages: Sequence[int], thresholds: Sequence[float]) -> Plan:
@@ -130,7 +155,8 @@ def _plan(table: _Table, stages: Sequence[int], thresholds: Sequence[float]) -> 
         temperatures=tuple(member.temperature for member in members),
         thresholds=tuple(thresholds),
         reached=walk.reached,
-        accuracy=walk.right / len(walk.waiting),
+        accuracy=float(walk.right.mean()),
+        search_accuracy=float(walk.right[table.calibration :].mean()),
         predicted_ms=walk.timed_ms,
         latency_ms=max(walk.timed_ms, walk.expected_ms),
         size=sum(member.size for member in members),
@@ -145,12 +171,12 @@ def _endings(
     levels = _levels(table, walk.waiting, stage)  # (G,)
     waiting = walk.waiting & (table.confidence[stage] < levels[:, None])  # (G, N)
     answered = walk.waiting & ~waiting
-    right = walk.right + (answered @ table.right[stage])[:, None] + waiting @ table.right.T  # (G, K)
-    mean_ms = table.share_ms.sum(axis=1)  # (K,)
-    timed_ms = walk.timed_ms + walk.waiting[table.timed] @ table.share_ms[stage]
-    timed_ms = timed_ms + waiting[:, table.timed] @ table.share_ms.T  # (G, K)
-    expected_ms = walk.expected_ms + walk.waiting.mean() * mean_ms[stage]
-    expected_ms = expected_ms + waiting.mean(axis=1)[:, None] * mean_ms  # (G, K)
+    right = walk.right.sum() + (answered @ table.right[stage])[:, None] + waiting @ table.right.T  # (G, K)
+    row_ms = table.row_ms(stage, waiting.mean(axis=1), first=not opening)  # (G, T)
+    timed_ms = walk.timed_ms + (row_ms @ walk.waiting[table.timed])[:, None]
+    timed_ms = timed_ms + waiting[:, table.timed] @ table.later_ms.T  # (G, K)
+    expected_ms = walk.expected_ms + walk.waiting.mean() * row_ms.sum(axis=1)[:, None]
+    expected_ms = expected_ms + waiting.mean(axis=1)[:, None] * table.later_ms.sum(axis=1)  # (G, K)
     allowed = (table.right.sum(axis=1) - right <= most_lost * rows) & table.follow(stage)
     level, last = np.nonzero(allowed & waiting.any(axis=1)[:, None])
     best = _lowest(np.maximum(timed_ms, expected_ms)[level, last], rows - right[level, last])

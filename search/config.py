@@ -91,9 +91,12 @@ class QuantizationConfig(Section):
 
 
 class VocabularyConfig(Section):
-    """How many of the tokens that the task's train rows use may stay, as shares."""
+    """How many tokens may stay, as shares of those that the task's train rows use.
 
-    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0, 0.5), min_length=1)
+    Beyond 1 those with the lowest ids stay too: most tokenizers number their tokens by how common they are.
+    """
+
+    shares: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field((1.4, 1.0), min_length=1)
 
 
 class SpaceConfig(Section):

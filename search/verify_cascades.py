@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.base import Baseline, Judgement, Timing, VerifyCascade, Watch
+from evaluators.base import Baseline, Judgement, StageTimings, Timing, VerifyCascade, Watch
 from search.cascade_front import cascade_front
 from search.cascades import Candidate, Plan, cascade_figures, choose
 from search.figures import LatencyFigure, MemberFigures
@@ -60,11 +60,15 @@ def verify_cascades(situation: Situation, known: Verified, fair_bytes: int, watc
     assessor = situation.assessor
     judged = {each.trial.key: assessor.judged(each.predictions) for each in known.members}
     judged |= {LINEAR: assessor.judged_baseline(LINEAR)} if LINEAR in known.baselines else {}
-    candidates = [_candidate(situation, known, key, judgement) for key, judgement in judged.items()]
+    if len(judged) < 2:
+        return []
+    timed = assessor.time_stages({key: known.folder(key) for key in judged}, watch)
+    candidates = [_candidate(situation, known, key, judgement, timed) for key, judgement in judged.items()]
     fair = assessor.judged_baseline("fair").right
-    rows = np.concatenate([fair["calibration"], fair["search"]])
     found = cascade_front(candidates, assessor.timed_rows, batch_size=situation.target.batch_size)
-    plans = choose(found, float(rows.mean()), situation.bounds, situation.cascades)
+    both = np.concatenate([fair["calibration"], fair["search"]])
+    levels = float(both.mean()), float(fair["search"].mean())
+    plans = choose(found, levels, situation.bounds, situation.cascades)
     folders = {plan.key: situation.folder / "models" / plan.key for plan in plans}
     for plan in plans:
         stages = list(zip(plan.temperatures, (*plan.thresholds, None), strict=True))
@@ -78,11 +82,19 @@ def verify_cascades(situation: Situation, known: Verified, fair_bytes: int, watc
     ]
 
 
-def _candidate(situation: Situation, known: Verified, key: str, judgement: Judgement) -> Candidate:
+def _candidate(situation: Situation, known: Verified, key: str, judgement: Judgement, timed: StageTimings) -> Candidate:
     size, _ = situation.assessor.sizes(known.folder(key))
-    latency = np.asarray(known.timings[key].per_call_ms)
+    alone_ms, drift = np.asarray(known.timings[key].per_call_ms), _drift(known.timings, timed.fair)
     return Candidate(
-        key, judgement.temperature, judgement.confidence, judgement.right, latency, size, first_only=key == LINEAR
+        key,
+        judgement.temperature,
+        judgement.confidence,
+        judgement.right,
+        latency_ms=alone_ms,
+        first_ms=alone_ms + timed.asking_ms * drift,
+        later_ms=np.asarray(timed.later[key].per_call_ms) * drift,
+        size=size,
+        first_only=key == LINEAR,
     )
 
 
@@ -132,12 +144,17 @@ def _figures(
             "search": accuracy_figure(assessor.accuracy("search", answers)),
             "confirm": accuracy_figure(confirm),
         },
-        latency=_corrected(timings[plan.key], known.timings["fair"].mean_ms / timings["fair"].mean_ms),
+        latency=_corrected(timings[plan.key], _drift(known.timings, timings["fair"])),
         size=size_figure(assessor, folder, fair_bytes),
         agreement=agreement,
         artifact=str(folder.relative_to(situation.folder)),
         note=note,
     )
+
+
+def _drift(members: Mapping[str, Timing], fair: Timing) -> float:
+    """What brings milliseconds of a later measurement to those of the members', given `fair` in the later one."""
+    return members["fair"].mean_ms / fair.mean_ms
 
 
 def _corrected(timing: Timing, drift: float) -> LatencyFigure:

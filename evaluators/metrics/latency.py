@@ -19,8 +19,8 @@ from evaluators.metrics.rounds import Protocol
 from evaluators.tasks.base import Encoded, Inputs
 from spaces.target import Target
 
-Kind: TypeAlias = Literal["onnxruntime", "torch", "pipeline", "linear", "cascade"]
-CALLED_ON_TEXTS: tuple[Kind, ...] = ("linear", "cascade")
+Kind: TypeAlias = Literal["onnxruntime", "torch", "pipeline", "linear", "cascade", "stage"]
+CALLED_ON_TEXTS: tuple[Kind, ...] = ("linear", "cascade", "stage")
 Samples: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 Progress: TypeAlias = Callable[[int, int], None]  # steps done, steps in all
 
@@ -33,15 +33,18 @@ class Contender:
         name: names it in the measurement.
         kind: `onnxruntime` and `torch`: an artefact in that runtime; `pipeline`: a fine-tuned `transformers` checkpoint
             called as it comes, in eager fp32 on tokenised inputs; `linear`: the TF-IDF baseline, called on texts;
-            `cascade`: called on texts and on what each stage's tokenizer made of them beforehand.
+            `cascade`: called on texts and on what each stage's tokenizer made of them beforehand; `stage`: one model
+            of a cascade, called in the same way.
         path: the artefact's file, or the folder of a checkpoint, baseline or cascade.
         inputs: the rows as its own tokenizer writes them; None: it shares the others'.
+        after: folder of a model that is called, untimed, on the same row before every call.
     """
 
     name: str
     kind: Kind
     path: Path
     inputs: tuple[Inputs, ...] | None = field(default=None, repr=False, compare=False)
+    after: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ def measure(
                 "kind": contender.kind,
                 "path": str(contender.path.resolve()),
                 "inputs": None if contender.inputs is None else _lists(contender.inputs),
+                "after": None if contender.after is None else str(contender.after.resolve()),
             }
             for contender in contenders
         ],

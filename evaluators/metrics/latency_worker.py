@@ -5,10 +5,12 @@ that needs them, so that a process holds only what its contenders use.
 """
 
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,10 @@ def main(plan_file: Path) -> None:
     for contender in plan["contenders"]:
         _say("loading", contender["name"])
         questions = _questions(contender["inputs"] or plan["inputs"], plan["texts"] or [], target.batch_size)
-        contestants[contender["name"]] = LOADERS[contender["kind"]](Path(contender["path"]), target, questions)
+        contestant = LOADERS[contender["kind"]](Path(contender["path"]), target, questions)
+        if contender["after"]:
+            contestant = replace(contestant, before=_stage(Path(contender["after"]), target, questions))
+        contestants[contender["name"]] = contestant
     _warm_up(contestants)
     Path(plan["out"]).write_text(json.dumps(_rounds(contestants, protocol, f"{plan['seed']}:{plan['process']}")))
 
@@ -57,7 +62,7 @@ def _warm_up(contestants: Mapping[str, Contestant]) -> None:
     """One call each on the longest input: memory that a runtime keeps is then taken before anything is timed."""
     for name, contestant in contestants.items():
         _say("warming up", name)
-        contestant.call(max(contestant.arguments, key=_extent))
+        (contestant.warm or contestant.call)(max(contestant.arguments, key=_extent))
 
 
 def _extent(argument: Any) -> int:
@@ -127,18 +132,44 @@ def _linear(path: Path, target: Target, questions: Questions) -> Contestant:
 
 
 def _cascade(path: Path, target: Target, questions: Questions) -> Contestant:
-    """A cascade on texts and on each stage's token ids, which are made here: tokenising is timed for nobody."""
+    """A cascade; before each block a row goes through every stage, whatever the first ones think of it."""
     from evaluators.cascade import Cascade
 
     cascade = Cascade.open(path, threads=target.threads, device=target.device)
+    first = (replace(stage, threshold=math.inf) for stage in cascade.stages[:-1])
+    doubting = _cascaded(replace(cascade, stages=(*first, cascade.stages[-1])), target, questions)
+    return replace(_cascaded(cascade, target, questions), warm=doubting.call)
 
-    def sized(tokens: Encoded | None) -> Encoded | None:
-        if tokens is None:
-            return None
-        return replace(tokens, inputs=tuple(timed_inputs(tokens, range(len(tokens)), target)))
 
-    arguments = [(texts, [sized(tokens) for tokens in cascade.encode(texts)]) for texts in questions.texts]
+def _stage(path: Path, target: Target, questions: Questions) -> Contestant:
+    """A single model with all that a cascade does to ask it and to read its answer: a cascade of it alone."""
+    from evaluators.cascade import Cascade, Stage, logits_of
+
+    model = _opened(path, target.threads, target.device)
+    classes = logits_of(model, questions.texts[0], None, target.batch_size).shape[-1]
+    stage = Stage(path.name, temperature=1.0, threshold=math.inf)
+    return _cascaded(Cascade((stage,), (model,), tuple(map(str, range(classes))), 0, {}), target, questions)
+
+
+def _cascaded(cascade: Any, target: Target, questions: Questions) -> Contestant:
+    """Called on texts and on each stage's token ids, which are made here: tokenising is timed for nobody."""
+    arguments = [(texts, [_sized(tokens, target) for tokens in cascade.encode(texts)]) for texts in questions.texts]
     return Contestant(lambda asked: cascade.logits(asked[0], asked[1], target.batch_size), arguments)
+
+
+@cache
+def _opened(path: Path, threads: int, device: str) -> Any:
+    """One copy of a model, however many of the stages are called after it."""
+    from evaluators.cascade import open_stage
+
+    return open_stage(path, threads=threads, device=device)
+
+
+def _sized(tokens: Encoded | None, target: Target) -> Encoded | None:
+    """Token ids of the lengths that are timed."""
+    if tokens is None:
+        return None
+    return replace(tokens, inputs=tuple(timed_inputs(tokens, range(len(tokens)), target)))
 
 
 LOADERS: Mapping[str, Callable[[Path, Target, Questions], Contestant]] = {
@@ -147,6 +178,7 @@ LOADERS: Mapping[str, Callable[[Path, Target, Questions], Contestant]] = {
     "pipeline": _pipeline,
     "linear": _linear,
     "cascade": _cascade,
+    "stage": _stage,
 }
 
 if __name__ == "__main__":

@@ -50,10 +50,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A loaded contender: what to call, and with which argument for each input."""
+    """A loaded contender.
+
+    Args:
+        call: what is timed.
+        arguments: one for each input.
+        warm: called before each block instead of `call` where that does not touch all that later calls may need.
+        before: called, untimed, before every call on the same input: it takes the caches, as it does in a cascade.
+    """
 
     call: Callable[[Any], object]
     arguments: Sequence[Any]
+    warm: Callable[[Any], object] | None = None
+    before: "Contestant | None" = None
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,13 @@ class Round:
 
 def time_block(contestant: Contestant, span: slice, protocol: Protocol, clock: Clock) -> Block:
     """The inputs in `span`, timed until undisturbed or out of repeats; the least disturbed attempt."""
-    arguments = contestant.arguments[span]
-    best = _attempt(contestant.call, arguments, protocol.warmup, clock)
+    best = _attempt(contestant, span, protocol.warmup, clock)
     if protocol.tolerance is None:
         return best
     for _ in range(protocol.repeats):
         if best.gap <= protocol.tolerance:
             break
-        best = min(best, _attempt(contestant.call, arguments, protocol.warmup, clock), key=lambda block: block.gap)
+        best = min(best, _attempt(contestant, span, protocol.warmup, clock), key=lambda block: block.gap)
     return best
 
 
@@ -132,12 +140,17 @@ def time_round(
     return {name: _joined(blocks[name], started[name], ended[name]) for name in order}
 
 
-def _attempt(call: Callable[[Any], object], arguments: Sequence[Any], warmup: int, clock: Clock) -> Block:
+def _attempt(contestant: Contestant, span: slice, warmup: int, clock: Clock) -> Block:
+    call, before, warm = contestant.call, contestant.before, contestant.warm or contestant.call
+    arguments = contestant.arguments[span]
+    others = before.arguments[span] if before is not None else ()
     for argument in arguments[:warmup]:
-        call(argument)
+        warm(argument)
     samples = []
     cpu, begin = clock.cpu(), clock.wall()
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
+        if before is not None:
+            before.call(others[number])
         start = clock.wall()
         call(argument)
         samples.append(clock.wall() - start)

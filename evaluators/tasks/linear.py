@@ -55,7 +55,7 @@ class LinearBaseline:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Log-probabilities, (rows, C)."""
-        return np.stack([self._log_probabilities(text) for text in texts])
+        return np.array([self._log_probabilities(text) for text in texts])
 
     def predict_one(self, text: str) -> int:
         """The likeliest class."""
