@@ -1,8 +1,14 @@
-"""Dominance, fronts and hypervolume. Knows costs (smaller is better); reads no files and knows no designs."""
+"""Fronts and hypervolume. Knows costs (smaller is better); reads no files and knows no designs.
+
+The algorithms are moocore's, which takes 0.1 s to load: it is imported where it is used.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Costs = Sequence[float]
 T = TypeVar("T")
@@ -12,76 +18,48 @@ _ACCURACY_RANGE = 0.05
 _DOUBLINGS = 5.0
 # Objectives that stand on another's axis of it.
 _AXES = {"kl": "accuracy", "throughput": "latency"}
-# Of the exact hypervolume.
-MOST_DIMENSIONS = 3
-
-
-def dominates(a: Costs, b: Costs) -> bool:
-    """Whether `a` is nowhere worse than `b` and somewhere better."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
 
 
 def front(items: Sequence[T], costs: Callable[[T], Costs]) -> list[T]:
     """The items that no other dominates, in their order; items with equal costs stay together."""
-    points = [tuple(costs(item)) for item in items]
-    kept: list[tuple[float, ...]] = []
-    # In lexicographic order whatever dominates a point comes before it.
-    for point in sorted(set(points)):
-        if not any(dominates(other, point) for other in kept):
-            kept.append(point)
-    best = set(kept)
-    return [item for item, point in zip(items, points, strict=True) if point in best]
+    import moocore
+
+    if not items:
+        return []
+    best = moocore.is_nondominated(_rows([costs(item) for item in items]), keep_weakly=True)
+    return [item for item, kept in zip(items, best.tolist(), strict=True) if kept]
 
 
 def hypervolume(points: Sequence[Costs], reference: Costs) -> float:
-    """Exact volume that the points dominate below `reference`, for one to three dimensions.
+    """Exact volume that the points dominate below `reference`.
 
     Args:
         points: costs, each of the reference's length; those not better than it everywhere add nothing.
         reference: the worst corner.
-
-    Raises:
-        ValueError: more than three dimensions.
     """
-    if not 1 <= len(reference) <= MOST_DIMENSIONS:
-        raise ValueError(
-            f"hypervolume() sweeps 1 to {MOST_DIMENSIONS} dimensions, found {len(reference)}. Leave objectives out."
-        )
-    inside = {tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))}
-    return _sweep(sorted(inside, key=lambda point: point[-1]), tuple(reference))
+    import moocore
+
+    return float(moocore.hypervolume(_rows(points), ref=_corner(reference))) if len(points) else 0.0
 
 
 def contributions(points: Sequence[Costs], reference: Costs) -> list[float]:
-    """The volume below `reference` that each point alone dominates, in their order; see `hypervolume`."""
-    whole = hypervolume(points, reference)
-    return [whole - hypervolume([*points[:i], *points[i + 1 :]], reference) for i in range(len(points))]
+    """The volume below `reference` that each point of a front alone dominates, in their order; see `hypervolume`."""
+    import moocore
 
-
-def _sweep(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -> float:
-    """Volume as slabs along the last dimension, by which the points are sorted."""
     if not points:
-        return 0.0
-    if len(reference) == 1:
-        return reference[0] - points[0][0]
-    if len(reference) == 2:
-        return _area(points, reference)
-    ends = [point[-1] for point in points[1:]] + [reference[-1]]
-    volume = 0.0
-    for count, (point, end) in enumerate(zip(points, ends, strict=True), start=1):
-        if end > point[-1]:
-            section = sorted({p[:-1] for p in points[:count]}, key=lambda p: p[-1])
-            volume += (end - point[-1]) * _area(section, reference[:-1])
-    return volume
+        return []
+    alone: list[float] = moocore.hv_contributions(_rows(points), ref=_corner(reference)).tolist()
+    return alone
 
 
-def _area(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -> float:
-    """Area in two dimensions; points sorted by their second."""
-    area, right = 0.0, reference[0]
-    for x, y in points:
-        if x < right:
-            area += (right - x) * (reference[1] - y)
-            right = x
-    return area
+def _rows(points: Sequence[Costs]) -> NDArray[np.float64]:
+    """Points as an array; moocore starts at two dimensions, so a single cost gets a second one that is always 0."""
+    rows = np.asarray(points, dtype=np.float64)
+    return rows if rows.shape[1] > 1 else np.hstack([rows, np.zeros_like(rows)])
+
+
+def _corner(reference: Costs) -> NDArray[np.float64]:
+    return np.asarray(reference if len(reference) > 1 else (*reference, 1.0), dtype=np.float64)
 
 
 def normalised(accuracy: float, latency: float, size: float, fair: Mapping[str, float]) -> tuple[float, float, float]:

@@ -45,6 +45,7 @@ class Record:
         self._place = place
         self._studies = tuple(studies)
         self._asked: dict[str, int] = {}
+        self._ended: dict[tuple[str, int], Trial] = {}  # by study and number; these do not change any more
         self._keys = {trial.key for trial in self.trials()}
 
     @classmethod
@@ -106,7 +107,7 @@ class Record:
 
     def trials(self) -> list[Trial]:
         """Every design that was started, once per member key, in the order of starting."""
-        return union(self._trial(frozen, study) for study in self._studies for frozen in _started(study))
+        return union(self._kept(frozen, study) for study in self._studies for frozen in _started(study))
 
     def finished(self) -> list[Trial]:
         """This encoding's trials in a final state; those of others (recovery, recipes) do not count as designs."""
@@ -253,6 +254,15 @@ class Record:
             for name, excess in excesses(bounds, trial.values, trial.extras).items():
                 copy.set_constraint(name, excess)
         return copy
+
+    def _kept(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:
+        place = study.study_name, frozen.number
+        if place in self._ended:
+            return self._ended[place]
+        trial = self._trial(frozen, study)
+        if frozen.state.is_finished():
+            self._ended[place] = trial
+        return trial
 
     def _trial(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:
         attributes = frozen.user_attrs

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from search.front import MOST_DIMENSIONS, contributions, front
+from search.front import contributions, front
 from search.ledger import Trial
 from search.record import Record
 from search.samplers.moves import crossed, neighbour
@@ -39,31 +39,40 @@ class FrontMoves:
         self._record = record
         self._space = space
         self._rng = rng
+        self._judged: dict[str, tuple[float, list[float]]] = {}  # violation and costs by key
+        self._parents: list[Trial] = []
+        self._chances: list[float] = []
 
     def __call__(self) -> Design | None:
         """A neighbour of a cross of two parents; None before any trial is complete."""
-        parents = self._parents()
-        if not parents:
+        self._look()
+        if not self._parents:
             return None
-        first, second = self._rng.choices(list(parents), weights=list(parents.values()), k=2)
+        first, second = (Design(t.knobs or {}) for t in self._rng.choices(self._parents, self._chances, k=2))
         return neighbour(crossed(first, second, self._rng), self._space.knobs, self._rng)
 
-    def _parents(self) -> dict[Design, float]:
-        """The front of the trials within the limits, or the trials nearest to them, with the chance of each.
+    def _look(self) -> None:
+        """Take the front of the trials within the limits as parents, or the trials nearest to them.
 
         Chances go by the volume that a member alone dominates: where the front is crowded, as it is among designs that
         hardly differ from the original, another one is worth little.
         """
         complete = [t for t in self._record.trials() if t.state == "complete" and t.knobs is not None]
-        within = [trial for trial in complete if self._record.violation(trial) == 0]
-        best = front(within, costs=self._costs) or sorted(complete, key=self._record.violation)[:_NEAREST]
-        weights = self._weights(best) if within else [1.0] * len(best)
-        return {Design(t.knobs or {}): weight for t, weight in zip(best, weights, strict=True)}
+        if len(complete) == len(self._judged):
+            return
+        for trial in complete:
+            if trial.key not in self._judged:
+                self._judged[trial.key] = self._record.violation(trial), self._costs(trial)
+        within = [trial for trial in complete if self._violation(trial) == 0]
+        nearest = sorted(complete, key=self._violation)[:_NEAREST]
+        self._parents = front(within, costs=lambda trial: self._judged[trial.key][1]) or nearest
+        self._chances = self._weights(self._parents) if within else [1.0] * len(nearest)
+
+    def _violation(self, trial: Trial) -> float:
+        return self._judged[trial.key][0]
 
     def _weights(self, trials: Sequence[Trial]) -> list[float]:
         columns = [_scaled([o.cost(t.values[o.name]) for t in trials], o.unit) for o in self._record.objectives]
-        if len(columns) > MOST_DIMENSIONS:
-            return [1.0] * len(trials)
         alone = contributions(list(zip(*columns, strict=True)), (_REFERENCE,) * len(columns))
         least = max(alone, default=1.0) * _LEAST_CHANCE or 1.0
         return [max(volume, least) for volume in alone]
