@@ -22,6 +22,7 @@ from spaces.objectives import Bound, Complete, Evaluation, Failed, Objective, St
 
 __all__ = ["Record", "Trial"]
 
+_DUPLICATES = "duplicates"
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped",
@@ -44,7 +45,7 @@ class Record:
         self.bounds = tuple(Bound(**fields) for fields in self.study.user_attrs["bounds"])
         self._place = place
         self._studies = tuple(studies)
-        self._asked: dict[str, int] = {}
+        self._expected: dict[str, FrozenTrial] = {}
         self._ended: dict[tuple[str, int], Trial] = {}  # by study and number; these do not change any more
         self._keys = {trial.key for trial in self.trials()}
 
@@ -123,8 +124,7 @@ class Record:
     @property
     def duplicates(self) -> int:
         """Proposals that were thrown away because their member was known; never evaluated."""
-        trials = (frozen for study in self._studies for frozen in study.get_trials(deepcopy=False))
-        return sum("duplicate_of" in frozen.user_attrs for frozen in trials)
+        return sum(study.user_attrs.get(_DUPLICATES, 0) for study in self._studies)
 
     def counts(self) -> dict[str, int]:
         """Trials by state, and the duplicates."""
@@ -136,13 +136,17 @@ class Record:
         return sum(max(0.0, excess) for excess in excesses(self.bounds, trial.values, trial.extras).values())
 
     def knows(self, key: str) -> bool:
-        """Whether the member `key` was started or waits to be."""
+        """Whether the member `key` was started or is expected to be."""
         return key in self._keys
 
-    def expect(self, design: Design, member: Member, number: int) -> None:
-        """Trial `number` was asked from Optuna and waits to be started with this design."""
-        self._asked[design.key] = number
+    def expect(self, design: Design, member: Member, trial: FrozenTrial) -> None:
+        """A design was proposed; `trial` is what Optuna has to know of it, and is kept once it is started."""
+        self._expected[design.key] = trial
         self._keys.add(member.key)
+
+    def count_duplicate(self) -> None:
+        """A proposal was thrown away because its member is known."""
+        self.study.set_user_attr(_DUPLICATES, self.study.user_attrs.get(_DUPLICATES, 0) + 1)
 
     def start(
         self,
@@ -158,23 +162,28 @@ class Record:
             design: its knobs; None where there are none.
             member: what will be evaluated.
             recipe: who proposed it.
-            number: its trial; None: the one that waits for this design, or else a new one.
+            number: its trial, if it was started before.
             parents: keys of the members it was made from.
 
         Returns:
             The trial's number.
         """
-        if number is None and design is not None:
-            number = self._asked.pop(design.key, None)
-        trial = self.study.ask() if number is None else self._live(number)
-        attributes = {"decoded": member.decoded, "weights": member.weights, "recipe": recipe, "parents": list(parents)}
-        if design is not None and not trial.params:
-            attributes["knobs"] = dict(design)
-        # The key comes last: a trial that has one is whole and can be submitted again.
-        for name, value in {**attributes, "key": member.key}.items():
-            trial.set_user_attr(name, value)
         self._keys.add(member.key)
-        return trial.number
+        if number is not None:
+            return number
+        known = None if design is None else self._expected.pop(design.key, None)
+        trial = known or optuna.trial.create_trial(state=TrialState.RUNNING)
+        knobs = {} if design is None or trial.params else {"knobs": dict(design)}
+        trial.user_attrs = {
+            "key": member.key,
+            "decoded": dict(member.decoded),
+            "weights": member.weights,
+            "recipe": recipe,
+            "parents": list(parents),
+            **knobs,
+        }
+        self.study.add_trial(trial)
+        return self.study.get_trials(deepcopy=False)[-1].number
 
     def finish(self, number: int, evaluation: Evaluation) -> Trial:
         """Store what became of a trial; its predictions go to predictions/KEY.npz.
@@ -199,16 +208,9 @@ class Record:
         self._place.sync()
         return self._trial(frozen, self.study)
 
-    def discard(self, number: int, duplicate_of: str) -> None:
-        """Give up an asked trial whose member is known."""
-        self._drop(number, "duplicate_of", duplicate_of)
-
     def abandon(self) -> None:
-        """Give up trials that were asked but never started; their members may be proposed again."""
-        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "key" not in frozen.user_attrs:
-                self._drop(frozen.number, "abandoned", "the search ended first")
-        self._asked.clear()
+        """Give up designs that were expected but never started; their members may be proposed again."""
+        self._expected.clear()
         self._keys = {trial.key for trial in self.trials()}
 
     def knob_importances(self, objective: str) -> dict[str, float]:
@@ -229,10 +231,6 @@ class Record:
             path or self._place.folder / "trials.csv",
             to_csv(self.trials(), [objective.name for objective in self.objectives]).encode(),
         )
-
-    def _drop(self, number: int, attribute: str, reason: str) -> None:
-        self._live(number).set_user_attr(attribute, reason)
-        self.study.tell(number, state=TrialState.FAIL)
 
     def _live(self, number: int) -> optuna.Trial:
         # Optuna hands out a Trial only when asked; resuming needs one of a trial that exists.

@@ -232,7 +232,7 @@ def test_a_killed_driver_loses_and_repeats_no_trial(tmp_path: Path, ends: signal
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
     journal = tmp_path / "study.log"
     until = time.monotonic() + 60
-    while not journal.exists() or journal.read_bytes().count(b'"values"') < 12:
+    while not journal.exists() or journal.read_bytes().count(b'"values":[') < 12:
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(driver.pid, ends)

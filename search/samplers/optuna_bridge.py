@@ -1,7 +1,8 @@
 """Optuna's samplers under the Sampler contract. Knows Optuna and the record; knows nothing of models or runners.
 
-A proposal is a trial of the record's study. One whose member is known already is given up and another one asked, so
-nothing is evaluated twice; asks come in batches, which moves their cost to where the workers are busy.
+Optuna thinks in a study in memory that mirrors the record's ended trials: asking writes nothing, and what it costs does
+not grow with the run. A proposal whose member is known already is thrown away and another one asked, so nothing is
+evaluated twice; asks come in batches, which moves their cost to where the workers are busy.
 """
 
 import importlib.util
@@ -12,10 +13,12 @@ from typing import TypeAlias
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from search.record import Record
+from search.samplers.memory import Memory
 from search.samplers.moves import neighbour
-from search.samplers.steered import Steered, distribution, on_grid
+from search.samplers.steered import distribution, on_grid
 from spaces.design import Design
 from spaces.errors import ConfigError
 from spaces.objectives import Evaluation
@@ -102,14 +105,13 @@ class OptunaSampler:
         self._batch = batch
         self._seeds = iter(spread(seeds, trials))
         self._queue: deque[Design] = deque()
-        self._distributions = {name: distribution(knob) for name, knob in space.knobs.items()}
         self._turn = 0
         self._used_up = False
         record.abandon()
-        session = seed + len(record.study.get_trials(deepcopy=False))
+        session = seed + len(record.trials())
         self._rng = random_module.Random(session)
-        self._steered = Steered(make(session), self._distributions)
-        record.study.sampler = self._steered
+        distributions = {name: distribution(knob) for name, knob in space.knobs.items()}
+        self._memory = Memory(record, make(session), distributions)
 
     def ask(self) -> Design | None:
         if not self._queue and not self._used_up:
@@ -117,7 +119,7 @@ class OptunaSampler:
         return self._queue.popleft() if self._queue else None
 
     def tell(self, evaluation: Evaluation) -> None:
-        """Nothing to do: the study was told through the record."""
+        """Nothing to do: memory follows the record."""
 
     def _proposals(self) -> Iterator[Design]:
         for _ in range(self._batch):
@@ -140,13 +142,11 @@ class OptunaSampler:
 
     def _from_optuna(self) -> Design | None:
         for _ in range(_DUPLICATES_IN_A_ROW):
-            trial = self._record.study.ask(self._distributions)
-            design = self._design(trial)
-            member = self._space.decode(design)
-            if not self._record.knows(member.key):
-                self._record.expect(design, member, trial.number)
-                return design
-            self._record.discard(trial.number, member.key)
+            trial = self._memory.propose()
+            design = Design({name: on_grid(self._space.knobs[name], value) for name, value in trial.params.items()})
+            if self._is_new(design):
+                return self._expected(design, trial)
+            self._record.count_duplicate()
         return None
 
     def _drawn(self) -> Design | None:
@@ -173,10 +173,8 @@ class OptunaSampler:
 
     def _enter(self, design: Design) -> Design:
         """Make a trial of a design that Optuna did not propose."""
-        with self._steered.towards(design):
-            trial = self._record.study.ask(self._distributions)
-        self._record.expect(design, self._space.decode(design), trial.number)
-        return design
+        return self._expected(design, self._memory.enter(design))
 
-    def _design(self, trial: optuna.Trial) -> Design:
-        return Design({name: on_grid(self._space.knobs[name], value) for name, value in trial.params.items()})
+    def _expected(self, design: Design, trial: FrozenTrial) -> Design:
+        self._record.expect(design, self._space.decode(design), trial)
+        return design
