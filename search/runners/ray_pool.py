@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import math
 import os
+import platform
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ class _Worker:
         if self._evaluator is None:
             self.prepare()
         assert self._evaluator is not None
-        return evaluated(self._evaluator, job)
+        return replace(evaluated(self._evaluator, job), node=_here())
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,11 @@ class RayRunner:
             return _failed(run, kind_of(cause), cause)
         self._idle.append(run.actor)
         return replace(evaluation, attempts=evaluation.attempts + run.attempt - 1)
+
+
+def _here() -> str:
+    """This node's host name and, because a host may be several nodes, the beginning of its id."""
+    return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
 def _kind_of_death(error: Exception) -> str:
