@@ -25,10 +25,11 @@ from search.runners.base import Make, evaluated
 from spaces.errors import ConfigError
 from spaces.objectives import Evaluation, Failed
 
+logger = logging.getLogger(__name__)
 _ATTEMPTS = 2
 _OBJECT_STORE_BYTES = 512 * 2**20
-# How long a cluster's first worker waits for the others, and how often its size is looked at.
-_SOON_S, _LOOK_S = 60.0, 5.0
+# How long a cluster's first node is waited for, and how often a cluster is looked at.
+_SOON_S, _LOOK_S, _POLL_S = 60.0, 5.0, 0.5
 _DEATHS = (
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
@@ -77,7 +78,7 @@ class RayRunner:
         quiet: no log lines of workers on this terminal.
 
     Raises:
-        ConfigError: the cluster is too small for the actors.
+        ConfigError: there is no room for the actors; on a cluster at `address`, not for a single one within a minute.
         Exception: whatever `make` raised in the first actors.
     """
 
@@ -104,9 +105,11 @@ class RayRunner:
         if self._started_ray:
             start(address, (workers or 1) * cpus_per_worker, (workers or 1) * gpus_per_worker, quiet)
         try:
-            room = self._room()
-            if room < (workers or 1):
+            room = self._room() if address is None else self._room_soon()
+            if room < (1 if address else workers or 1):
                 raise ConfigError(_too_small(workers or 1, self._needs))
+            if workers is not None and room < workers:
+                logger.warning("Room for %d of %d workers now; the others begin when nodes join.", room, workers)
             self._actor_class: Any = ray.remote(
                 num_cpus=cpus_per_worker,
                 num_gpus=gpus_per_worker,
@@ -116,7 +119,7 @@ class RayRunner:
             self._make = ray.put(make)
             for _ in range(workers or room):
                 self._hire()
-            self._first_ready()
+            self._first_ready(1 if address else workers or room)
         except BaseException:
             self.close()
             raise
@@ -159,15 +162,15 @@ class RayRunner:
         actor = self._actor_class.remote(self._make)
         self._coming[actor.prepare.remote()] = actor
 
-    def _first_ready(self) -> None:
-        """All actors of this machine, or one of a cluster and those that come soon after it.
+    def _first_ready(self, least: int) -> None:
+        """Wait for at least so many actors, and for those that come soon after them.
 
         Raises:
             Exception: what `make` raised, not Ray's wrapping of it.
         """
         calls = list(self._coming)
-        ready, _ = ray.wait(calls, num_returns=len(calls) if self._started_ray else 1)
-        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_SOON_S if len(ready) < len(calls) else 0)
+        ready, _ = ray.wait(calls, num_returns=least)
+        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_LOOK_S if len(ready) < len(calls) else 0)
         for reference in ready:
             self._arrived(reference)
 
@@ -199,6 +202,13 @@ class RayRunner:
         """Actors that fit the cluster as it is, busy or not."""
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return min(int(there.get(name, 0.0) / need + 1e-9) for name, need in self._needs.items() if need)
+
+    def _room_soon(self) -> int:
+        """The same of a cluster whose first nodes may be on their way."""
+        until = time.monotonic() + _SOON_S
+        while (room := self._room()) < 1 and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        return room
 
     def _hand_out(self) -> None:
         while self._waiting and self._idle:
