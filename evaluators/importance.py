@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
-from evaluators.whole import write_whole
 from spaces.axes.pruning import Importance, Pruning
 from spaces.errors import RunError
+from spaces.whole import write_whole
 
 
 def fisher_importance(

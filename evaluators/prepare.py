@@ -35,13 +35,13 @@ from evaluators.training.finetune import FinetuneSettings
 from evaluators.training.mixing import mixed
 from evaluators.transformer import Logits, Workload, run_sorted
 from evaluators.vocabulary import Ranking, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
-from evaluators.whole import write_whole
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
 from spaces.errors import RunError
 from spaces.shape import ModelShape
 from spaces.target import Target
+from spaces.whole import write_whole
 
 # fp32 answers do not depend on the batch, so the original's are computed in batches.
 _REFERENCE_BATCH = 16

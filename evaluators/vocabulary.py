@@ -11,8 +11,8 @@ from pydoc_data.topics import topics
 from typing import Any
 
 from evaluators.pieces import content_of, letters, parents, pieces, renumbered, special
-from evaluators.whole import write_whole
 from spaces.errors import DesignError, RunError
+from spaces.whole import write_whole
 
 _PROSE = 12  # words; shorter paragraphs are titles and grammar
 

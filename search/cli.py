@@ -1,5 +1,6 @@
 """The command line. Knows flags and exit codes; every command's work is done elsewhere and imported when needed."""
 
+import errno
 import json
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from spaces.errors import CallerError, ConfigError, ParetoformerError
+from spaces.errors import CallerError, ConfigError, ParetoformerError, RunError
 
 app = typer.Typer(
     help="Search for smaller and faster versions of a fine-tuned transformer; pick one by a latency or size budget.",
@@ -25,6 +26,9 @@ recipes = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(recipes, name="recipe")
+
+# A disk that is full or over a quota, a folder that is read-only or somebody else's.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/first.", show_default=False)]
 MaxLatency = Annotated[str | None, typer.Option(help="Mean latency per call: 5ms, or 40% of the original's.")]
@@ -349,6 +353,15 @@ def _interruptible(folder: Path, work: Callable[[], Any]) -> Any:
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. Everything finished is saved; go on with: paretoformer resume {folder}", err=True)
         raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        from search.so_far import CONFIG
+
+        cure = "Mend that, or name another folder with --out."
+        if (folder / CONFIG).exists():
+            cure = f"Everything finished is saved; mend that and go on with: paretoformer resume {folder}"
+        raise RunError(f"{error.filename or folder} cannot be written: {error.strerror}. {cure}") from error
 
 
 def _show_outcome(folder: Path, code: int) -> None:

@@ -4,7 +4,6 @@ One study per encoding and set of limits (`search`, `search-2`, ...): reading is
 newest. Reading never changes anything, so a search can be watched while it runs.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -19,6 +18,7 @@ from search.storage import Place
 from spaces.design import Design, Member
 from spaces.errors import RunError
 from spaces.objectives import Bound, Complete, Evaluation, Failed, Objective, Stopped
+from spaces.whole import write_whole
 
 __all__ = ["Record", "Trial"]
 
@@ -198,7 +198,7 @@ class Record:
         values = self._values(evaluation.key, outcome) if isinstance(outcome, Complete) else None
         over = excesses(self.bounds, outcome.values, outcome.extras) if isinstance(outcome, Complete) else {}
         if evaluation.predictions is not None:
-            _write(self._place.folder / "predictions" / f"{evaluation.key}.npz", evaluation.predictions)
+            write_whole(self._place.folder / "predictions" / f"{evaluation.key}.npz", evaluation.predictions)
         for name, value in _attributes(evaluation).items():
             trial.set_user_attr(name, value)
         # Constraints before the state: Optuna refuses them afterwards, and a second time.
@@ -227,9 +227,9 @@ class Record:
 
     def write_csv(self, path: Path | None = None) -> None:
         """Write trials.csv, in the run's folder unless told otherwise, all of it or nothing."""
-        _write(
+        write_whole(
             path or self._place.folder / "trials.csv",
-            to_csv(self.trials(), [objective.name for objective in self.objectives]).encode(),
+            to_csv(self.trials(), [objective.name for objective in self.objectives]),
         )
 
     def _live(self, number: int) -> optuna.Trial:
@@ -319,11 +319,3 @@ def _final_state(evaluation: Evaluation) -> TrialState:
     if isinstance(evaluation.outcome, Failed):
         return TrialState.FAIL
     return TrialState.PRUNED if isinstance(evaluation.outcome, Stopped) else TrialState.COMPLETE
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,14 @@ class _Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=self._mutex)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._mutex.acquire()
         try:
-            with self._path.open("rb+") as file:
+            with self._path.open("rb+", buffering=0) as file:
                 if not self._whole:
                     file.truncate(file.read().rfind(b"\n") + 1)
                     self._whole = True
-                file.seek(0, os.SEEK_END)
-                file.write(lines.encode())
+                _append_whole(file, lines)
         finally:
             self._mutex.release()
 
@@ -53,6 +53,17 @@ class _Journal(JournalFileBackend):
         """Wait until everything written is on the disk."""
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _append_whole(file: FileIO, content: bytes) -> None:
+    """All of it or, on a full disk, nothing."""
+    end, left = file.seek(0, os.SEEK_END), memoryview(content)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 class Place:

@@ -33,6 +33,7 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plotly": (("search/report.py",), ()),
     "matplotlib": (("search/report.py",), ()),
     "jinja2": (("search/report.py",), ()),
+    "moocore": (("search/front.py",), ()),
     "numpy": (("evaluators/", "search/"), ()),
     "scipy": (("evaluators/", "search/"), ()),
     "pyarrow": (("evaluators/",), ()),

@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors on standard error, and what it does not load."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -54,6 +55,21 @@ def test_answers_within_a_second_and_without_torch(arguments: list[str]) -> None
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(("begun", "cure"), [(True, "go on with: paretoformer resume"), (False, "with --out")])
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool, cure: str
+) -> None:
+    def full(*given: object) -> int:
+        if begun:
+            (tmp_path / "config.resolved.yaml").touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "study.log"))
+
+    monkeypatch.setattr("search.run.search", full)
+    message = refused(capsys, "search", "--model", "minilm", "--task", "movie-reviews", "--out", tmp_path)
+    assert f"{tmp_path / 'study.log'} cannot be written: No space left on device." in message
+    assert cure in message
 
 
 def test_every_command_has_an_example() -> None:

@@ -249,6 +249,23 @@ def test_a_killed_driver_loses_and_repeats_no_trial(tmp_path: Path, ends: signal
     assert {trial.state for trial in after.values()} == {"complete"}
 
 
+def test_a_full_disk_ends_the_search_and_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))"
+    command = [sys.executable, "-c", f"{full}\n{DRIVER}", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert "File too large" in done.stderr
+    assert (tmp_path / "study.log").read_bytes().endswith(b"\n")
+    record = Record.open(tmp_path)
+    before = {trial.key: trial for trial in record.finished()}
+    assert len(before) >= 5
+    total = len(record.trials()) + 3
+    sampler = AutoSampler(record, SPACE, seeds=SPACE.seeds(), seed=0, trials=60)
+    run(SPACE, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(total))
+    after = {trial.key: trial for trial in record.trials()}
+    assert {key: after[key] for key in before} == before
+    assert {trial.state for trial in after.values()} == {"complete"}
+
+
 @pytest.mark.ray
 def test_workers_of_ray_search_side_by_side(tmp_path: Path) -> None:
     import ray

@@ -28,8 +28,8 @@ from evaluators.prepare import Assignment
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
-from evaluators.whole import write_whole
 from spaces.errors import RunError
+from spaces.whole import write_whole
 
 STEPS_FILE = "steps.json"
 # fp32 answers do not depend on the batch, so PyTorch's are computed in batches.
