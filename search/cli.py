@@ -41,6 +41,10 @@ Instances = Annotated[
     str | None, typer.Option(help="Processes that share the rows, each on cores of its own: a number, or auto.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Draws splits, fine-tuning and search.")]
+Sampler = Annotated[str | None, typer.Option(help="A name from `list samplers`.")]
+Workers = Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001; local: none.")]
+TrialTimeout = Annotated[str | None, typer.Option(help="Give an evaluation up after 90s, 10m, ...")]
 Cascades = Annotated[
     int | None, typer.Option(help="Cascades of verified members (cheap first, larger on doubt) to build.", min=0)
 ]
@@ -61,15 +65,15 @@ def search(
     confidence: Confidence = None,
     trials: Trials = None,
     timeout: Timeout = None,
-    sampler: Annotated[str | None, typer.Option(help="A name from `list samplers`.")] = None,
+    sampler: Sampler = None,
     runner: Annotated[str | None, typer.Option(help="ray, or tune: Ray Tune hands the designs out.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")] = None,
+    workers: Workers = None,
     cpus_per_worker: Annotated[
         float | None, typer.Option(help="Cores per worker; as many as threads by default.")
     ] = None,
     gpus_per_worker: Annotated[float | None, typer.Option(help="GPUs per worker; a fraction shares one.")] = None,
-    trial_timeout: Annotated[str | None, typer.Option(help="Give an evaluation up after 90s, 10m, ...")] = None,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001.")] = None,
+    trial_timeout: TrialTimeout = None,
+    address: Address = None,
     storage: Annotated[str | None, typer.Option(help="An Optuna storage URL instead of the run's own file.")] = None,
     seed: Seed = None,
     recover: Annotated[
@@ -120,18 +124,26 @@ def resume(
     run_folder: Run,
     trials: Trials = None,
     timeout: Timeout = None,
+    sampler: Sampler = None,
+    workers: Workers = None,
+    trial_timeout: TrialTimeout = None,
+    address: Address = None,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
     recover: Annotated[int | None, typer.Option(help="Structures to distil from the original.", min=0)] = None,
     cascades: Cascades = None,
 ) -> None:
-    """Go on with an interrupted run, or with more trials or other limits; finished trials still count."""
+    """Go on with an interrupted run, elsewhere or otherwise if you like; finished trials still count."""
     from search import run
 
     flags = {
         "search.trials": trials,
         "search.timeout": timeout,
+        "search.sampler": sampler,
+        "search.workers": workers,
+        "search.trial_timeout": trial_timeout,
+        "search.address": address,
         "limits.latency": max_latency,
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,

@@ -163,6 +163,11 @@ class SearchConfig(Section):
     storage: str | None = None
     trial_timeout: str | None = None
 
+    @field_validator("address")
+    @classmethod
+    def _none_if_local(cls, value: str | None) -> str | None:
+        return None if value == "local" else value
+
     @field_validator("timeout", "trial_timeout")
     @classmethod
     def _is_a_time(cls, value: str | None) -> str | None:

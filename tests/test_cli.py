@@ -15,6 +15,7 @@ from evaluators import cores
 from evaluators.instances import Throughput
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from search import cli, present
+from search.so_far import read_config
 from tests.tiny_export import export
 from tests.tiny_task import write_encoder, write_rows
 
@@ -370,8 +371,10 @@ def test_limits_that_contradict_the_space_are_refused(capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_resuming_adds_trials_and_takes_other_limits(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
     reads = json.loads((tiny_run / "front.json").read_text())["splits"]["test"]["reads"]
-    code, _, err = call(capsys, "resume", tiny_run, "--trials", "15", "--max-size", "90%")
+    otherwise = ("--sampler", "random", "--workers", "2", "--address", "local")
+    code, _, err = call(capsys, "resume", tiny_run, "--trials", "15", "--max-size", "90%", *otherwise)
     assert code == 0, err
+    assert read_config(tiny_run).search.sampler == "random"
     front = json.loads((tiny_run / "front.json").read_text())
     assert front["trials"]["complete"] == 15
     assert front["limits"] == {"accuracy_drop": "20pt", "size": "90%"}
