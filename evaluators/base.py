@@ -205,7 +205,7 @@ class Assessor(Builder, Protocol):
         ...
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
-        """Latency of two or more single models as cascades have it."""
+        """Latency of two or more single models as cascades have it; the first of them is most often a first stage."""
         ...
 
     def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:

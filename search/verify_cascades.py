@@ -58,8 +58,8 @@ def verify_cascades(situation: Situation, known: Verified, fair_bytes: int, watc
         return []
     watch("cascades", 0, 0)
     assessor = situation.assessor
-    judged = {each.trial.key: assessor.judged(each.predictions) for each in known.members}
-    judged |= {LINEAR: assessor.judged_baseline(LINEAR)} if LINEAR in known.baselines else {}
+    judged = {LINEAR: assessor.judged_baseline(LINEAR)} if LINEAR in known.baselines else {}
+    judged |= {each.trial.key: assessor.judged(each.predictions) for each in known.members}
     if len(judged) < 2:
         return []
     timed = assessor.time_stages({key: known.folder(key) for key in judged}, watch)
