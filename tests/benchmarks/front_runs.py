@@ -77,7 +77,12 @@ def _searched(runs: Path, seed: int, *, quick: bool) -> Path:
 
 
 def losing_at_most(front: FrontFile, loss: float, kind: Kind = "single") -> list[MemberFigures]:
-    """Members losing at most this share of `fair`, as `select` sees it: on confirm and, if any do, on search."""
+    """Members losing at most this share of `fair` on confirm."""
+    return [member for member in eligible(front.members, kind) if relative_loss(member) <= loss]
+
+
+def selected_at_most(front: FrontFile, loss: float, kind: Kind = "single") -> list[MemberFigures]:
+    """The same as `select` sees it, which is more careful: on confirm and, if any do, on search too."""
     return within(eligible(front.members, kind), front.bounds({"accuracy_drop": f"{100 * loss:g}%"}))
 
 
