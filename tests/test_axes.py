@@ -267,7 +267,7 @@ class TestVocabularyAxis:
     def test_a_size_is_the_whole_where_it_is_the_model_s_or_absent(self) -> None:
         axis = VocabularyAxis(SHAPE, sizes=(40, 60))
         assert axis.decode({}) == axis.decode(axis.neutral()) == Vocabulary.whole()
-        assert [axis.decode(knobs) for knobs in axis.ladder()] == [Vocabulary.whole(), Vocabulary(40)]
+        assert [axis.decode(knobs) for knobs in axis.ladder()] == [Vocabulary.whole(), Vocabulary(60), Vocabulary(40)]
         assert axis.decode(axis.extremes()["smallest"]) == Vocabulary(40)
 
     def test_sizes_that_the_model_does_not_have_are_left_out(self) -> None:

@@ -86,8 +86,8 @@ class VocabularyAxis:
         return Vocabulary.whole() if size == self._sizes[0] else Vocabulary(size)
 
     def ladder(self) -> list[dict[str, Scalar]]:
-        """The whole and the smallest."""
-        return [{KNOB: size} for size in dict.fromkeys((self._sizes[0], self._sizes[-1]))]
+        """Every size, the whole first."""
+        return [{KNOB: size} for size in self._sizes]
 
     def neutral(self) -> dict[str, Scalar]:
         """The knob of the whole."""

@@ -19,6 +19,7 @@ from report import Claim, table, write
 
 from search import front_file
 from search.figures import MemberFigures
+from search.front_file import FrontFile
 from search.select import fastest, smallest
 
 # Relative losses that picks may show on confirm, and that the upper end of the pooled interval on test may reach.
