@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Watch
+from evaluators.codebook import Codebook, codebook
 from evaluators.cores import usable_instances
 from evaluators.elimination import iterative_importance
 from evaluators.importance import fisher_importance, load_importance, save_importance
@@ -34,7 +35,7 @@ from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
 from evaluators.training.mixing import mixed
 from evaluators.transformer import Logits, Workload, run_sorted
-from evaluators.vocabulary import Ranking, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
+from evaluators.vocabulary import Ranking, exact_rows, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -64,7 +65,9 @@ class Assignment:
         distill: how members are distilled from the original, where that is asked for.
         unlabeled: file of further texts to distil on.
         mixed: texts to distil on that are made of train rows, for each of them.
-        vocabulary: whether members' vocabularies may be pruned.
+        vocabulary: whether tokens are ranked, so that members can do without some or put their rows together.
+        exact_rows: share of the tokens in use below which rows of the word table may be put together from shared parts;
+            None: they may not.
         importance_rounds: how often the ranking judges anew what is left; 1: the whole model once.
         ffn_group: neurons that go together.
         sensitivity: whether parts that 8 bits hurt are looked for.
@@ -84,6 +87,7 @@ class Assignment:
     unlabeled: Path | None = None
     mixed: int = 0
     vocabulary: bool = False
+    exact_rows: float | None = None
     importance_rounds: int = 1
     ffn_group: int = 64
     sensitivity: bool = False
@@ -139,7 +143,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     own_texts = _own_texts(work, texts)
     vocabulary = _vocabulary(tokenizer, own_texts, folder) if work.vocabulary else None
     if vocabulary is not None:
-        template = template.with_vocabulary(vocabulary.tokens)
+        template = template.with_vocabulary(vocabulary.tokens, _codebook(work, model, vocabulary, folder, watch))
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(work, model, splits["calibration"], texts, folder, watch)
@@ -254,6 +258,23 @@ def _vocabulary(tokenizer: Any, rows: Rows, folder: Path) -> Ranking:
     ranking = rank_tokens(tokenizer, rows.texts)
     save_vocabulary(path, ranking, tokens, texts)
     return ranking
+
+
+def _codebook(work: Assignment, model: Any, ranking: Ranking, folder: Path, watch: Watch) -> Codebook | None:
+    """What rows of rare words are put together from."""
+    if work.exact_rows is None:
+        return None
+    exact = exact_rows(ranking, work.exact_rows)
+    path, of = folder / "codebook.npz", f"{weights_sha256(model)} {exact} {ranking.tokens[exact : exact + 1]}"
+    if not path.exists():
+        watch("codebook", 0, 0)
+        table = model.get_input_embeddings().weight.detach().cpu().numpy()
+        kept = set(ranking.tokens[:exact])
+        codebook(table, [row for row in range(len(table)) if row not in kept], of).save(path)
+    known = Codebook.load(path)
+    if known.of != of:
+        raise RunError(f"{path} is of another model or vocabulary. Start a new run folder (--out).")
+    return known
 
 
 def _importance(

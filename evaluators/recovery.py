@@ -183,7 +183,9 @@ class Templates:
             if len(self._made) >= _TEMPLATES:
                 del self._made[next(iter(self._made))]
             model = put_back(self._model, *load(self._recovery.path(weights)))
-            self._made[weights] = self._runtime.template(model).with_vocabulary(self._original.ranking)
+            self._made[weights] = self._runtime.template(model).with_vocabulary(
+                self._original.ranking, self._original.book
+            )
         return self._made[weights]
 
     @cached_property

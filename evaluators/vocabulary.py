@@ -32,6 +32,11 @@ class Ranking:
     seen: int
 
 
+def exact_rows(ranking: Ranking, share: float) -> int:
+    """How many tokens stay, or stay exact, given as a share of those that the ranked texts use."""
+    return min(len(ranking.tokens), max(ranking.required, round(share * ranking.seen)))
+
+
 @dataclass(frozen=True)
 class Affected:
     """What a smaller vocabulary does to texts, in shares from 0 to 1.

@@ -91,10 +91,14 @@ class QuantizationConfig(Section):
 
 
 class VocabularyConfig(Section):
-    """How many tokens may stay, as shares of those that the task's train rows use.
+    """How many tokens keep a row of their own in the word table, as shares of those that the task's train rows use.
 
-    Beyond 1 those with the lowest ids stay too: most tokenizers number their tokens by how common they are.
+    Beyond 1 those with the lowest ids do too: most tokenizers number their tokens by how common they are. Rows of the
+    others are put together from parts that they share (`shared`: the default where the runtime can, onnxruntime), or
+    they leave the vocabulary (`gone`): then their words are spelled with smaller pieces, and the tokenizer is rebuilt.
     """
+
+    others: Literal["shared", "gone"] | None = None
 
     shares: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field((1.4, 1.0), min_length=1)
 

@@ -44,6 +44,10 @@ def check(config: RunConfig) -> None:
             raise ConfigError(
                 f"space.quantization: {config.target.runtime} does not execute {bits} bits. Choose from {executed}."
             )
+    if config.space.vocabulary and config.space.vocabulary.others == "shared" and config.target.runtime == "torch":
+        raise ConfigError(
+            "space.vocabulary.others: torch has no shared rows for rare words. Write gone, or leave it out."
+        )
     if not config.space.pruning and not config.space.quantization:
         raise ConfigError("space: pruning and quantization are both false, so there is nothing to search. Allow one.")
 
@@ -79,6 +83,7 @@ def assignment(config: RunConfig) -> "Assignment":
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
+        exact_rows=_exact_rows(config),
         unlabeled=None if config.recover.unlabeled is None else Path(config.recover.unlabeled),
         mixed=config.recover.mixed if config.recover.members else 0,
         trust_remote_code=config.trust_remote_code,
@@ -142,8 +147,10 @@ def target(config: RunConfig) -> Any:
 
 def space(config: RunConfig, prepared: "Prepared") -> Space:
     """The axes that are asked for, over what the runtime executes."""
+    from evaluators.vocabulary import exact_rows
     from spaces.axes.pruning import PruningAxis
     from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
+    from spaces.axes.rare import RareAxis
     from spaces.axes.vocabulary import VocabularyAxis
 
     executed = prepared.assignment.runtime.bits
@@ -161,10 +168,18 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
     quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"], prepared.sensitive)
     further: list[Axis] = []
     if config.space.vocabulary and prepared.vocabulary is not None:
-        ranking = prepared.vocabulary
-        sizes = [max(ranking.required, round(share * ranking.seen)) for share in config.space.vocabulary.shares]
-        further.append(VocabularyAxis(prepared.shape, sizes))
+        sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
+        axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
+        further.append(axis(prepared.shape, sizes))
     return Space([pruning, quantization, *further], rules=[forget_absent_parts])
+
+
+def _exact_rows(config: RunConfig) -> float | None:
+    """The least share of the tokens in use whose rows stay exact; None where no rows are put together."""
+    asked, able = config.space.vocabulary, config.target.runtime == "onnxruntime"
+    if not asked or asked.others == "gone" or not (asked.others or able):
+        return None
+    return min(asked.shares)
 
 
 def _widths(config: RunConfig, runtime: "Runtime") -> dict[str, tuple[int, ...]]:

@@ -23,7 +23,7 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "torch": (("evaluators/",), TORCH_FREE),
     "transformers": (("evaluators/",), (*TORCH_FREE, "evaluators/runtimes/onnxruntime/")),
     "datasets": (("evaluators/tasks/",), ()),
-    "sklearn": (("evaluators/metrics/", "evaluators/tasks/"), ()),
+    "sklearn": (("evaluators/codebook.py", "evaluators/metrics/", "evaluators/tasks/"), ()),
     "onnx": (("evaluators/runtimes/onnxruntime/",), ()),
     "onnxruntime": (("evaluators/runtimes/onnxruntime/",), ()),
     "pydantic": (("search/config.py",), ()),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spaces.axes.pruning import Importance, LayerUnits, Pruning, PruningAxis, UnitCosts, UnitPruningAxis
 from spaces.axes.quantization import LayerBits, Quantization, QuantizationAxis, forget_absent_parts
+from spaces.axes.rare import RareAxis, RareTokens
 from spaces.axes.vocabulary import Vocabulary, VocabularyAxis
 from spaces.design import Member
 from spaces.errors import DesignError
@@ -368,3 +369,20 @@ def test_rungs_of_the_ladder_spare_what_few_bits_hurt() -> None:
         assert found.head == wider
     assert axis.decode(axis.neutral()) == Quantization.uniform(SHAPE)
     assert axis.decode(axis.extremes()["smallest"]) == Quantization.uniform(SHAPE, 4)
+
+
+class TestRareAxis(AxisContract):
+    @pytest.fixture
+    def axis(self) -> RareAxis:
+        return RareAxis(SHAPE, sizes=(40, 60))
+
+    def test_a_size_is_all_rows_where_it_is_the_model_s_or_absent(self, axis: RareAxis) -> None:
+        assert axis.decode({}) == axis.decode(axis.neutral()) == RareTokens.none()
+        assert [axis.decode(knobs) for knobs in axis.ladder()] == [RareTokens.none(), RareTokens(60), RareTokens(40)]
+        assert RareTokens.from_decoded({}) == RareTokens.none()
+
+    def test_rows_are_split_by_rank(self) -> None:
+        assert RareTokens(2).split((4, 0, 2, 1), rows=6) == ((0, 4), (1, 2, 3, 5))
+        assert RareTokens.none().split((), rows=6) is None
+        with pytest.raises(DesignError, match="keeps 5 exact rows, the template's ranking has 4 tokens"):
+            RareTokens(5).split((4, 0, 2, 1), rows=6)

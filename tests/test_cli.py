@@ -391,7 +391,7 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
     (tmp_path / "more.txt").write_text("a warm and funny plot\na grim, stale story\n")
     (tmp_path / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\n"
-        "space: {pruning: {ffn_group: 16}, vocabulary: {shares: [0.7]}}\n"
+        "space: {pruning: {ffn_group: 16}, vocabulary: {shares: [0.7], others: gone}}\n"
         "limits: {accuracy_drop: 20pt}\nsearch: {trials: 10, rows: 60, workers: 1}\nrecover: {epochs: 2}\n"
         "verify: {members: 6, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
@@ -422,13 +422,19 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
 
 
 @pytest.mark.slow
-def test_a_finished_run_with_a_smaller_vocabulary_can_be_recovered_later(
-    capsys: pytest.CaptureFixture[str], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("others", "name"), [("gone", "vocabulary"), ("shared", "exact_rows")])
+def test_a_finished_run_with_a_smaller_word_table_can_be_recovered_later(
+    capsys: pytest.CaptureFixture[str],
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: str,
+    name: str,
 ) -> None:
     rows = write_rows(tmp_path / "rows.csv", rows=600)
     (tmp_path / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\n"
-        "space: {pruning: {ffn_group: 16}, vocabulary: {shares: [0.7]}}\n"
+        f"space: {{pruning: {{ffn_group: 16}}, vocabulary: {{shares: [0.7], others: {others}}}}}\n"
         "search: {trials: 6, rows: 60, workers: 1}\nrecover: {epochs: 1}\n"
         "verify: {members: 3, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
@@ -438,3 +444,9 @@ def test_a_finished_run_with_a_smaller_vocabulary_can_be_recovered_later(
     code, _, err = call(capsys, "resume", tmp_path / "run", "--recover", 1)
     assert code == 0, err
     assert ",recovered," in (tmp_path / "run" / "trials.csv").read_text()
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    fewer = [each for each in front["members"] if (each["decoded"] or {}).get("embeddings", {}).get(name)]
+    assert fewer
+    assert all(each["fidelity"]["agreement"] == 1.0 for each in fewer if each["verified"])
+    folder = next(each["artifact"] for each in fewer if each["verified"])
+    assert call(capsys, "predict", tmp_path / "run" / folder, "--text", "a fine warm film")[0] == 0

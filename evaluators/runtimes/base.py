@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from spaces.design import Member
 from spaces.shape import ModelShape
@@ -28,6 +29,7 @@ class Template(Protocol):
         reads_first_token: whether the head is known to see the first token alone.
         inverse_moments: of the linears in whose members what stays stands in for what goes (compensation.py).
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
+        book: what rows of rare words are put together from; None: all rows are exact.
         graphs: names of the ways to write a member; they answer alike, and which is fastest depends on the machine.
     """
 
@@ -46,12 +48,15 @@ class Template(Protocol):
     @property
     def ranking(self) -> tuple[int, ...]: ...
 
+    @property
+    def book(self) -> Codebook | None: ...
+
     def compensating(self, inverse_moments: InverseMoments) -> "Template":
         """The same template with such moments."""
         ...
 
-    def with_vocabulary(self, ranking: Sequence[int]) -> "Template":
-        """The same template with such a ranking."""
+    def with_vocabulary(self, ranking: Sequence[int], book: Codebook | None = None) -> "Template":
+        """The same template with such a ranking and codebook."""
         ...
 
     def untouched(self) -> bytes:

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
+from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.runtimes.base import PLAIN
 from evaluators.transforms.base import apply
 from evaluators.transforms.standing_in import standing_in
 from evaluators.vocabulary import pruned_config
 from spaces.axes.pruning import Pruning
+from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
-from spaces.errors import ModelError
+from spaces.errors import DesignError, ModelError
 from spaces.shape import ModelShape
 
 logger = logging.getLogger(__name__)
@@ -78,13 +80,14 @@ class TorchTemplate:
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
     ranking: tuple[int, ...] = field(default=(), repr=False)
     reads_first_token: bool = False
+    book: None = None  # torch's file has whole rows only
 
     def compensating(self, inverse_moments: InverseMoments) -> "TorchTemplate":
         """The same template, in whose members what stays stands in for what goes."""
         return replace(self, inverse_moments=inverse_moments)
 
-    def with_vocabulary(self, ranking: Sequence[int]) -> "TorchTemplate":
-        """The same template, whose members may keep only the first tokens of `ranking`."""
+    def with_vocabulary(self, ranking: Sequence[int], book: Codebook | None = None) -> "TorchTemplate":
+        """The same template, whose members may keep only the first tokens of `ranking`; all rows are exact."""
         return replace(self, ranking=tuple(ranking))
 
     @property
@@ -205,8 +208,16 @@ def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
 
 
 def _but_vocabulary(member: Member) -> Member:
-    """The families that cut a model in memory; the vocabulary is cut where the file is written."""
-    return Member(tuple(config for config in member.configs if not isinstance(config, Vocabulary)), member.weights)
+    """The families that cut a model in memory; the vocabulary is cut where the file is written.
+
+    Raises:
+        DesignError: rows of rare words are to be put together.
+    """
+    if any(isinstance(config, RareTokens) and config.exact is not None for config in member.configs):
+        raise DesignError("torch does not put rows of rare words together. Use onnxruntime, or keep all rows exact.")
+    return Member(
+        tuple(config for config in member.configs if not isinstance(config, Vocabulary | RareTokens)), member.weights
+    )
 
 
 def _word_table(model: PreTrainedModel) -> str:

@@ -8,6 +8,7 @@ Where the head sees the first token only, so does everything behind the keys and
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     live_nodes,
     place,
 )
-from evaluators.runtimes.onnxruntime.weights import Cut, Indices, Tensor
+from evaluators.runtimes.onnxruntime.weights import Cut, Indices, Rare, Tensor
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.errors import DesignError
@@ -48,6 +49,7 @@ class Lowering:
         pruning: what stays.
         widths: bits of every part.
         tokens: rows of the word table that stay; a token's new id is its place among them.
+        rare: words whose rows are put together from shared parts; None: none are.
         shorten: whether tokens that the head does not see are left out where nothing reads them.
         fused: whether onnxruntime may fuse residual additions with the layer norms behind them.
 
@@ -61,6 +63,7 @@ class Lowering:
         pruning: Pruning,
         widths: Quantization,
         tokens: Indices = None,
+        rare: Rare | None = None,
         *,
         shorten: bool = True,
         fused: bool = False,
@@ -70,6 +73,7 @@ class Lowering:
         self._units = pruning.layers
         self._widths = widths
         self._tokens = tokens
+        self._rare = rare
         self._addition = "Add" if fused else "Sum"
         self._lowered = Lowered()
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
@@ -161,15 +165,47 @@ class Lowering:
 
     def _table(self, node: onnx.NodeProto) -> None:
         name, ids = node.input
+        if ids == IDS and self._rare is not None:
+            self._rare_words(name, ids, self._rare, node.output[0])
+        else:
+            self._looked_up(name, ids, self._tokens if ids == IDS else None, node.output[0])
+
+    def _looked_up(self, name: str, ids: str, rows: Indices, leaves: str) -> None:
         table, bits, add = self._original.tables[name], self._widths.embeddings, self._lowered.tensor
-        rows = self._tokens if ids == IDS else None
         if bits == 32:
-            self._lowered.node("Gather", [add(name, table.full(rows)), ids], node.output)
+            self._lowered.node("Gather", [add(name, table.full(rows)), ids], [leaves])
             return
         codes, scales, block = table.rounded(bits, rows)
         inputs = [add(f"{name}.int{bits}", codes), ids, add(f"{name}.scales", scales)]
         attributes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
-        self._lowered.node("GatherBlockQuantized", inputs, node.output, CONTRIB, **attributes)
+        self._lowered.node("GatherBlockQuantized", inputs, [leaves], CONTRIB, **attributes)
+
+    def _rare_words(self, name: str, ids: str, rare: Rare, leaves: str) -> None:
+        """Every token in both ways; a token of the other kind reads any row, which is thrown away."""
+        width = rare.book.parts.shape[0] * rare.book.parts.shape[2]
+
+        def node(kind: str, inputs: Sequence[str], result: str, **attributes: int) -> str:
+            self._lowered.node(kind, inputs, [f"{name}.{result}"], "", **attributes)
+            return f"{name}.{result}"
+
+        def tensor(what: str, values: Tensor) -> str:
+            return self._lowered.tensor(f"{name}.{what}", values)
+
+        count = tensor("exact", _integers(np.int32, len(rare.exact)))
+        place = node("Gather", [tensor("places", rare.places()), ids], "place")  # (B, T)
+        last = tensor("last_exact", _integers(np.int32, len(rare.exact) - 1))
+        self._looked_up(name, node("Min", [place, last], "exact_place"), rare.exact, f"{name}.exact_rows")
+        behind = node("Sub", [place, count], "behind")
+        other = node("Max", [behind, tensor("first_other", _integers(np.int32, 0))], "other_place")
+        codes = node("Gather", [tensor("codes", rare.codes()), other], "byte_codes")  # (B, T, M)
+        codes = node("Cast", [codes], "integer_codes", to=onnx.TensorProto.INT32)
+        part = node("Add", [codes, tensor("offsets", rare.offsets())], "part")
+        parts = node("Cast", [tensor("half_parts", rare.parts())], "parts", to=onnx.TensorProto.FLOAT)
+        found = node("Gather", [parts, part], "found")  # (B, T, M, D / M)
+        joined = node("Reshape", [found, tensor("joined_shape", _integers(np.int64, 0, 0, width))], "joined")
+        exact = node("Less", [place, count], "is_exact")
+        exact = node("Unsqueeze", [exact, tensor("last_axis", _integers(np.int64, -1))], "takes_exact")
+        self._lowered.node("Where", [exact, f"{name}.exact_rows", joined], [leaves])
 
     def _first_token(self, tensor: str) -> str:
         """(B, T, D) -> (B, 1, D)"""
@@ -206,6 +242,10 @@ def _of_heads(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
         return None
     starts = [(copy * shape.heads + head) * shape.head_size for copy in range(copies) for head in units.heads]
     return [start + offset for start in starts for offset in range(shape.head_size)]
+
+
+def _integers(dtype: type[np.signedinteger[Any]], *values: int) -> Tensor:
+    return Tensor(dtype, (len(values),), lambda: np.array(values, dtype))
 
 
 def _resolved(name: str, stands_for: Mapping[str, str]) -> str:

@@ -9,16 +9,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.runtimes.base import PLAIN
 from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
-from evaluators.runtimes.onnxruntime.weights import Matrix, Table, Tensor
+from evaluators.runtimes.onnxruntime.weights import Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
+from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
+from spaces.errors import DesignError
 from spaces.shape import ModelShape
 
 FUSED = "fused"
@@ -35,6 +38,7 @@ class OnnxTemplate:
         shape: the model's sizes.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
+        book: what rows of rare words are put together from; None: all rows are exact.
     """
 
     graph: bytes
@@ -42,6 +46,7 @@ class OnnxTemplate:
     shape: ModelShape
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
     ranking: tuple[int, ...] = field(default=(), repr=False)
+    book: Codebook | None = field(default=None, repr=False, compare=False)
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -57,9 +62,9 @@ class OnnxTemplate:
         """The same template, in whose members what stays stands in for what goes."""
         return replace(self, inverse_moments=inverse_moments)
 
-    def with_vocabulary(self, ranking: Sequence[int]) -> "OnnxTemplate":
-        """The same template, whose members may keep only the first tokens of `ranking`."""
-        return replace(self, ranking=tuple(ranking))
+    def with_vocabulary(self, ranking: Sequence[int], book: Codebook | None = None) -> "OnnxTemplate":
+        """The same template, whose members may keep, or keep exactly, only the first tokens of `ranking`."""
+        return replace(self, ranking=tuple(ranking), book=book)
 
     def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
@@ -91,7 +96,20 @@ class OnnxTemplate:
         assert isinstance(widths, Quantization)
         assert isinstance(vocabulary, Vocabulary)
         fixed = fixed_ids(self._original) if vocabulary.size is not None else ()
-        return Lowering(self._original, pruning, widths, vocabulary.kept(self.ranking, fixed), fused=fused)
+        tokens, rare = vocabulary.kept(self.ranking, fixed), self._rare(member)
+        if tokens is not None and rare is not None:
+            raise DesignError("A design leaves words out or puts rare ones together, not both. Choose one.")
+        return Lowering(self._original, pruning, widths, tokens, rare, fused=fused)
+
+    def _rare(self, member: Member) -> Rare | None:
+        config = next((config for config in member.configs if isinstance(config, RareTokens)), RareTokens.none())
+        split = config.split(self.ranking, self.shape.vocab)
+        if split is None:
+            return None
+        if self.book is None:
+            raise DesignError("The template has no codebook for rare words. Give it one (with_vocabulary).")
+        fixed_ids(self._original)  # words are looked up in one table
+        return Rare(*split, self.book)
 
     def _written(self, lowered: Lowered) -> bytes:
         return onnx_file(self._model(lowered), lowered.tensors)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.codebook import Codebook
 from evaluators.compensation import Doubles, compensated
 from evaluators.runtimes.onnxruntime import quantize
 from evaluators.runtimes.onnxruntime.quantize import Blocks, Columns, Floats
@@ -26,6 +27,48 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Rare:
+    """Which rows of a word table are exact, and what the others are put together from.
+
+    Args:
+        exact: ids of tokens, ascending.
+        others: the remaining ids, ascending.
+        book: codes by id.
+    """
+
+    exact: tuple[int, ...]
+    others: tuple[int, ...]
+    book: Codebook
+
+    def places(self) -> Tensor:
+        """By id the place among exact rows or, behind them, among the others, (V,)."""
+        count = len(self.exact) + len(self.others)
+
+        def values() -> NDArray[Any]:
+            order = np.empty(count, np.int32)
+            order[[*self.exact, *self.others]] = np.arange(count, dtype=np.int32)
+            return order
+
+        return Tensor(np.int32, (count,), values)
+
+    def codes(self) -> Tensor:
+        """Of the others, (R, M)."""
+        width = self.book.codes.shape[1]
+        return Tensor(np.uint8, (len(self.others), width), lambda: self.book.codes[list(self.others)])
+
+    def parts(self) -> Tensor:
+        """One under the other, (M * 256, D / M), in half precision."""
+        parts = self.book.parts
+        shape = (parts.shape[0] * parts.shape[1], parts.shape[2])
+        return Tensor(np.float16, shape, lambda: parts.reshape(shape).astype(np.float16))
+
+    def offsets(self) -> Tensor:
+        """Where the parts of each column begin, (M,)."""
+        columns, known, _ = self.book.parts.shape
+        return Tensor(np.int32, (columns,), lambda: known * np.arange(columns, dtype=np.int32))
 
 
 class Matrix:
