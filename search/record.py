@@ -46,7 +46,9 @@ class Record:
         self._place = place
         self._studies = tuple(studies)
         self._expected: dict[str, FrozenTrial] = {}
-        self._ended: dict[tuple[str, int], Trial] = {}  # by study and number; these do not change any more
+        self._read: dict[tuple[str, int], Trial] = {}  # ended, by study and number: these do not change any more
+        self._ids: dict[int, int] = {}  # Optuna's, of trials that this record started
+        self._ended = [frozen for frozen in _started(self.study) if frozen.state.is_finished()]
         self._keys = {trial.key for trial in self.trials()}
 
     @classmethod
@@ -109,6 +111,15 @@ class Record:
     def trials(self) -> list[Trial]:
         """Every design that was started, once per member key, in the order of starting."""
         return union(self._kept(frozen, study) for study in self._studies for frozen in _started(study))
+
+    @property
+    def ended(self) -> Sequence[FrozenTrial]:
+        """The newest study's trials in a final state as Optuna keeps them; those that end from now on come behind."""
+        return self._ended
+
+    def trial(self, frozen: FrozenTrial) -> Trial:
+        """One of them as a trial of this project."""
+        return self._kept(frozen, self.study)
 
     def finished(self) -> list[Trial]:
         """This encoding's trials in a final state; those of others (recovery, recipes) do not count as designs."""
@@ -183,7 +194,9 @@ class Record:
             **knobs,
         }
         self.study.add_trial(trial)
-        return self.study.get_trials(deepcopy=False)[-1].number
+        added = self.study.get_trials(deepcopy=False)[-1]
+        self._ids[added.number] = added._trial_id
+        return added.number
 
     def finish(self, number: int, evaluation: Evaluation) -> Trial:
         """Store what became of a trial; its predictions go to predictions/KEY.npz.
@@ -206,7 +219,8 @@ class Record:
             trial.set_constraint(name, over[name])
         frozen = self.study.tell(number, values, state=_final_state(evaluation))
         self._place.sync()
-        return self._trial(frozen, self.study)
+        self._ended.append(frozen)
+        return self.trial(frozen)
 
     def abandon(self) -> None:
         """Give up designs that were expected but never started; their members may be proposed again."""
@@ -234,7 +248,9 @@ class Record:
 
     def _live(self, number: int) -> optuna.Trial:
         # Optuna hands out a Trial only when asked; resuming needs one of a trial that exists.
-        return optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+        if number not in self._ids:
+            self._ids[number] = self.study.get_trials(deepcopy=False)[number]._trial_id
+        return optuna.Trial(self.study, self._ids[number])
 
     def _values(self, key: str, outcome: Complete) -> list[float]:
         missing = [objective.name for objective in self.objectives if objective.name not in outcome.values]
@@ -255,11 +271,11 @@ class Record:
 
     def _kept(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:
         place = study.study_name, frozen.number
-        if place in self._ended:
-            return self._ended[place]
+        if place in self._read:
+            return self._read[place]
         trial = self._trial(frozen, study)
         if frozen.state.is_finished():
-            self._ended[place] = trial
+            self._read[place] = trial
         return trial
 
     def _trial(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:

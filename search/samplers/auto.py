@@ -39,16 +39,18 @@ class FrontMoves:
         self._record = record
         self._space = space
         self._rng = rng
-        self._judged: dict[str, tuple[float, list[float]]] = {}  # violation and costs by key
-        self._parents: list[Trial] = []
+        self._looked = 0  # at so many of the record's ended trials
+        self._within: list[Trial] = []  # the front of those within the limits
+        self._nearest: list[Trial] = []  # of the others, those that come nearest
         self._chances: list[float] = []
 
     def __call__(self) -> Design | None:
         """A neighbour of a cross of two parents; None before any trial is complete."""
         self._look()
-        if not self._parents:
+        parents = self._within or self._nearest
+        if not parents:
             return None
-        first, second = (Design(t.knobs or {}) for t in self._rng.choices(self._parents, self._chances, k=2))
+        first, second = (Design(t.knobs or {}) for t in self._rng.choices(parents, self._chances, k=2))
         return neighbour(crossed(first, second, self._rng), self._space.knobs, self._rng)
 
     def _look(self) -> None:
@@ -57,19 +59,16 @@ class FrontMoves:
         Chances go by the volume that a member alone dominates: where the front is crowded, as it is among designs that
         hardly differ from the original, another one is worth little.
         """
-        complete = [t for t in self._record.trials() if t.state == "complete" and t.knobs is not None]
-        if len(complete) == len(self._judged):
+        new = [self._record.trial(frozen) for frozen in self._record.ended[self._looked :]]
+        self._looked = len(self._record.ended)
+        new = [trial for trial in new if trial.state == "complete" and trial.knobs is not None]
+        if not new:
             return
-        for trial in complete:
-            if trial.key not in self._judged:
-                self._judged[trial.key] = self._record.violation(trial), self._costs(trial)
-        within = [trial for trial in complete if self._violation(trial) == 0]
-        nearest = sorted(complete, key=self._violation)[:_NEAREST]
-        self._parents = front(within, costs=lambda trial: self._judged[trial.key][1]) or nearest
-        self._chances = self._weights(self._parents) if within else [1.0] * len(nearest)
-
-    def _violation(self, trial: Trial) -> float:
-        return self._judged[trial.key][0]
+        within = [trial for trial in new if self._record.violation(trial) == 0]
+        beyond = [*self._nearest, *(trial for trial in new if trial not in within)]
+        self._within = front([*self._within, *within], costs=self._costs)
+        self._nearest = sorted(beyond, key=self._record.violation)[:_NEAREST]
+        self._chances = self._weights(self._within) if self._within else [1.0] * len(self._nearest)
 
     def _weights(self, trials: Sequence[Trial]) -> list[float]:
         columns = [_scaled([o.cost(t.values[o.name]) for t in trials], o.unit) for o in self._record.objectives]

@@ -17,7 +17,7 @@ from search.samplers.steered import Steered
 from spaces.design import Design
 
 # The newest so many trials, as many of the front, and the newer ones until they are as many again.
-REMEMBERED = 150
+REMEMBERED = 100
 
 
 class Memory:
@@ -44,7 +44,7 @@ class Memory:
         self._steered = Steered(sampler, distributions)
         self._breeds = isinstance(sampler, BaseGASampler)
         self._remembered = remembered
-        self._seen: set[int] = set()
+        self._taken = 0  # of the record's ended trials
         self._trials: list[FrozenTrial] = []
         self._study = self._filled([])
 
@@ -73,12 +73,11 @@ class Memory:
 
     def _catch_up(self) -> None:
         """Take over what has ended since the last look; forget what is neither new nor good."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        for ended in self._record.study.get_trials(deepcopy=False, states=states):
-            if ended.number not in self._seen and ended.distributions == self._distributions:
+        for ended in self._record.ended[self._taken :]:
+            if ended.state != TrialState.FAIL and ended.distributions == self._distributions:
                 self._trials.append(_plain(ended))
                 self._study.add_trial(self._trials[-1])
-            self._seen.add(ended.number)
+        self._taken = len(self._record.ended)
         if len(self._trials) > 3 * self._remembered and not self._breeds:
             older, newest = self._trials[: -self._remembered], self._trials[-self._remembered :]
             self._trials = [*self._best(older)[-self._remembered :], *newest]
