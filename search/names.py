@@ -31,6 +31,8 @@ KNOBS: Mapping[str, str] = {
     "bits.shift.L.ffn": "the same for its feed-forward block",
     "bits.embeddings": "width of the word and position tables",
     "bits.head": "width of pooler and classifier",
+    "rare.exact": "tokens with a row of their own in the word table; the others' are put together from shared parts",
+    "vocabulary.size": "tokens that stay, where others leave the vocabulary",
 }
 _TABLES = {"tasks": TASKS, "models": MODELS, "samplers": SAMPLERS, "runtimes": RUNTIMES, "knobs": KNOBS}
 

@@ -39,6 +39,7 @@ class Parts:
         bits: widths of the layers' weights, widest first.
         embeddings: width of the tables.
         tokens: of a pruned vocabulary; None: all stay.
+        exact_rows: of the word table, where the others are put together from shared parts; None: all.
     """
 
     layers: int
@@ -47,6 +48,7 @@ class Parts:
     bits: tuple[int, ...]
     embeddings: int | None
     tokens: int | None = None
+    exact_rows: int | None = None
 
     @classmethod
     def of(cls, decoded: Mapping[str, Any] | None) -> "Parts | None":
@@ -62,6 +64,7 @@ class Parts:
             tuple(sorted(widths, reverse=True)),
             decoded.get("embeddings", {}).get("bits"),
             decoded.get("embeddings", {}).get("vocabulary"),
+            decoded.get("embeddings", {}).get("exact_rows"),
         )
 
     @property
@@ -181,6 +184,8 @@ def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None =
         said.append(f"emb {_width(parts.embeddings)}")
     if parts.tokens is not None:
         said.append(f"{parts.tokens:,} tokens")
+    if parts.exact_rows is not None:
+        said.append(f"{parts.exact_rows:,} words exact")
     return ", ".join(said)
 
 

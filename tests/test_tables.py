@@ -103,6 +103,8 @@ def test_summary_of_a_design() -> None:
     assert summary(design) == "3 layers, 18 heads, 1152 neurons, int8, emb int4"
     assert summary(decoded(layers=1)) == "1 layer, 12 heads, 1536 neurons, fp32"
     assert summary(None) == "not a design of this space"
+    design["embeddings"]["exact_rows"] = 10631
+    assert summary(design) == "3 layers, 18 heads, 1152 neurons, int8, emb int4, 10,631 words exact"
 
 
 def test_a_block_that_is_gone_has_no_width() -> None:
