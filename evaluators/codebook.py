@@ -4,6 +4,7 @@ Each row is cut into parts of a few numbers, and every part is replaced by the n
 takes a byte per part (Jegou et al. 2011, "Product Quantization for Nearest Neighbor Search").
 """
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spaces.whole import write_whole
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -42,8 +45,10 @@ class Codebook:
         return self.parts[columns, self.codes].reshape(len(self.codes), -1)
 
     def save(self, path: Path) -> None:
-        """Write an .npz file."""
-        np.savez(path, allow_pickle=False, codes=self.codes, parts=self.parts, of=np.array(self.of))
+        """Write an .npz file, whole or not at all."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, codes=self.codes, parts=self.parts, of=np.array(self.of))
+        write_whole(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Codebook":

@@ -99,7 +99,6 @@ class VocabularyConfig(Section):
     """
 
     others: Literal["shared", "gone"] | None = None
-
     shares: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field((1.0, 0.5), min_length=1)
 
 

@@ -241,11 +241,16 @@ def untested_parts(root: Path) -> list[str]:
     tests = _classes((root / "tests").glob("test_*.py"))
     public = [found for found in _classes(iter(sources(root))) if not found.name.startswith("_")]
     parts = [part for part in public if "Protocol" not in part.bases]
+    known = {part.name: part for part in parts}
+
+    def methods_of(part: Class) -> frozenset[str]:
+        return part.methods.union(*(methods_of(known[base]) for base in part.bases if base in known))
+
     missing = []
     for contract, methods in PARTS.items():
         mentions = {name for test in tests if contract in test.bases for name in test.mentions}
         missing += [
-            f"{part.name}: no {contract}" for part in parts if methods <= part.methods and part.name not in mentions
+            f"{part.name}: no {contract}" for part in parts if methods <= methods_of(part) and part.name not in mentions
         ]
         missing += [] if mentions else [f"{contract} has no subclass"]
     return missing

@@ -109,7 +109,6 @@ class Finished:
         """What `work` returned when it was first asked for."""
         if name not in self._done:
             self._done[name] = work()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, json.dumps(self._done, indent=1, allow_nan=False))
         found: dict[str, Any] = self._done[name]
         return found
@@ -142,7 +141,6 @@ class _Answers:
         path = self._folder / "predictions" / f"{step.answers}.npz"
         if not path.exists():
             self._watch(f"answers of {step.answers}", 0, 0)
-            path.parent.mkdir(exist_ok=True)
             write_whole(path, packed({"confirm": self._computed(step)}))
         return unpacked(path)["confirm"]
 

@@ -64,8 +64,9 @@ class FrontMoves:
         new = [trial for trial in new if trial.state == "complete" and trial.knobs is not None]
         if not new:
             return
-        within = [trial for trial in new if self._record.violation(trial) == 0]
-        beyond = [*self._nearest, *(trial for trial in new if trial not in within)]
+        judged = [(self._record.violation(trial), trial) for trial in new]
+        within = [trial for violation, trial in judged if violation == 0]
+        beyond = [*self._nearest, *(trial for violation, trial in judged if violation > 0)]
         self._within = front([*self._within, *within], costs=self._costs)
         self._nearest = sorted(beyond, key=self._record.violation)[:_NEAREST]
         self._chances = self._weights(self._within) if self._within else [1.0] * len(self._nearest)

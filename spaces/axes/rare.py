@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from spaces.axes.tokens import TokensAxis
 from spaces.errors import DesignError
-from spaces.knobs import Choice, Knob, Scalar
+from spaces.knobs import Scalar
 from spaces.shape import ModelShape
 
 KNOB = "rare.exact"
@@ -59,36 +60,14 @@ class RareTokens:
         return tuple(sorted(exact)), tuple(token for token in range(rows) if token not in exact)
 
 
-class RareAxis:
-    """How many tokens keep exact rows.
-
-    Knob: `rare.exact`; the size of the model's vocabulary stands for all.
-
-    Args:
-        shape: the model's sizes.
-        sizes: numbers of exact rows, besides all; larger ones are left out.
-    """
+class RareAxis(TokensAxis):
+    """How many tokens keep exact rows: the knob `rare.exact`; arguments as of TokensAxis."""
 
     config = RareTokens
 
     def __init__(self, shape: ModelShape, sizes: Sequence[int]) -> None:
-        fewer = sorted({size for size in sizes if size < shape.vocab}, reverse=True)
-        self._sizes = (shape.vocab, *fewer)
-        self.knobs: Mapping[str, Knob] = {KNOB: Choice(self._sizes)}
+        super().__init__(KNOB, shape, sizes)
 
     def decode(self, knobs: Mapping[str, Scalar]) -> RareTokens:
         """The number; all where the knob is absent."""
-        exact = int(knobs.get(KNOB, self._sizes[0]))
-        return RareTokens.none() if exact == self._sizes[0] else RareTokens(exact)
-
-    def ladder(self) -> list[dict[str, Scalar]]:
-        """Every number, all rows first."""
-        return [{KNOB: size} for size in self._sizes]
-
-    def neutral(self) -> dict[str, Scalar]:
-        """The knob of all rows."""
-        return {KNOB: self._sizes[0]}
-
-    def extremes(self) -> dict[str, dict[str, Scalar]]:
-        """The designs at the ends of the axis, by name."""
-        return {"whole": self.neutral(), "smallest": {KNOB: self._sizes[-1]}}
+        return RareTokens(self.count(knobs))

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from spaces.axes.tokens import TokensAxis
 from spaces.errors import DesignError
-from spaces.knobs import Choice, Knob, Scalar
+from spaces.knobs import Scalar
 from spaces.shape import ModelShape
 
 KNOB = "vocabulary.size"
@@ -63,36 +64,14 @@ class Vocabulary:
         return kept
 
 
-class VocabularyAxis:
-    """How many tokens stay.
-
-    Knob: `vocabulary.size`; the size of the model's vocabulary stands for the whole.
-
-    Args:
-        shape: the model's sizes.
-        sizes: numbers of tokens that may stay, besides the whole; larger ones are left out.
-    """
+class VocabularyAxis(TokensAxis):
+    """How many tokens stay: the knob `vocabulary.size`; arguments as of TokensAxis."""
 
     config = Vocabulary
 
     def __init__(self, shape: ModelShape, sizes: Sequence[int]) -> None:
-        smaller = sorted({size for size in sizes if size < shape.vocab}, reverse=True)
-        self._sizes = (shape.vocab, *smaller)
-        self.knobs: Mapping[str, Knob] = {KNOB: Choice(self._sizes)}
+        super().__init__(KNOB, shape, sizes)
 
     def decode(self, knobs: Mapping[str, Scalar]) -> Vocabulary:
         """The size; the whole where the knob is absent."""
-        size = int(knobs.get(KNOB, self._sizes[0]))
-        return Vocabulary.whole() if size == self._sizes[0] else Vocabulary(size)
-
-    def ladder(self) -> list[dict[str, Scalar]]:
-        """Every size, the whole first."""
-        return [{KNOB: size} for size in self._sizes]
-
-    def neutral(self) -> dict[str, Scalar]:
-        """The knob of the whole."""
-        return {KNOB: self._sizes[0]}
-
-    def extremes(self) -> dict[str, dict[str, Scalar]]:
-        """The designs at the ends of the axis, by name."""
-        return {"whole": self.neutral(), "smallest": {KNOB: self._sizes[-1]}}
+        return Vocabulary(self.count(knobs))
