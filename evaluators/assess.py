@@ -1,33 +1,29 @@
 """Exported folders measured for search (Assessor) and for people (bench). Knows files and figures; decides nothing."""
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from evaluators import artifact
 from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings, Timing, Watch
-from evaluators.cascade import CASCADE, judged, numbered
 from evaluators.cascade import answers as cascade_answers
+from evaluators.cascade import judged, numbered
 from evaluators.cascade_export import write_cascade
+from evaluators.exported import accuracy_against, as_it_reads, contender, timing, timings
 from evaluators.graphs import fastest
-from evaluators.instance_worker import load
 from evaluators.instances import Throughput, throughput
-from evaluators.metrics.accuracy import Metric, collapsed, correct, paired_drop, score
+from evaluators.kept_timings import KeptTimings
 from evaluators.metrics.fidelity import agreement
-from evaluators.metrics.latency import Contender, Latency, Measurement, TimingRow, measure, sample_inputs, timed_inputs
+from evaluators.metrics.lane import LocalLane
+from evaluators.metrics.latency import TIMINGS, Contender, Measurement, append_timings, measure, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
-from evaluators.pool import Setup
 from evaluators.prepare import Prepared, design_json
 from evaluators.runtimes.torch import TorchPredictor
-from evaluators.tasks.base import Rows, Task, encode
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
 from evaluators.vocabulary import affected, foreign_text
@@ -38,7 +34,6 @@ from spaces.target import Target
 _REFERENCE_BATCH = 16
 # What cascades are chosen on.
 _JUDGED = ("calibration", "search")
-_SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
 # Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
 _SERVED_ROWS = 512
 _SERVED_TOGETHER, _SERVED_ROUNDS = 6, 3
@@ -55,9 +50,10 @@ class TransformerAssessor:
         folder: the run's folder; baselines and timings.csv are written there.
         rounds: timing rounds in all.
         processes: fresh processes they are spread over.
+        again: whether what was timed lately is timed again.
     """
 
-    def __init__(self, prepared: Prepared, folder: Path, *, rounds: int, processes: int) -> None:
+    def __init__(self, prepared: Prepared, folder: Path, *, rounds: int, processes: int, again: bool = False) -> None:
         self._prepared = prepared
         self._work = prepared.assignment
         self._templates = prepared.workload.templates()
@@ -65,14 +61,19 @@ class TransformerAssessor:
         self._folder = folder
         self._rounds = rounds
         self._processes = processes
+        self._again = again
         self._reference = dict(prepared.reference)
 
     def build(self, member: Member, folder: Path) -> None:
         """`folder` with the artefact, the tokenizer and the design; replaced whole if it exists.
 
-        Of the graphs that the runtime knows the fastest is written, so nothing else of the run may be busy.
+        Of the graphs that the runtime knows the fastest is written, so nothing else of the run may be busy; the first
+        where another machine does the timing.
         """
         template = self._templates.of(member.weights)
+        if not isinstance(self._work.lane, LocalLane):
+            name = template.graphs[0]
+            return self._write(folder, template.assemble(member, name), member, graph=name)
         graphs = {name: template.assemble(member, name) for name in template.graphs}
         rows, target = self._readings.rows(member, "search"), self._work.target
         calls = replace(rows.take(self.timed_rows), inputs=tuple(timed_inputs(rows, self.timed_rows, target)))
@@ -101,22 +102,9 @@ class TransformerAssessor:
     def accuracy(self, split: str, predictions: bytes) -> Accuracy:
         """The task's metric on a split, and its drop against `fair` on the same rows."""
         logits = unpacked(predictions)[split]
-        metric, rows = self._prepared.workload.metric, self._prepared.workload.splits[split].first(len(logits))
-        labels, original = np.asarray(rows.labels), self._original(split)[: len(logits)]
-        figure = score(metric, logits, labels)
-        drop, drop_low, drop_high = paired_drop(metric, original, logits, labels)
-        lost = correct(original, labels).astype(float) - correct(logits, labels).astype(float)
-        return Accuracy(
-            value=figure.value,
-            low=figure.low,
-            high=figure.high,
-            n=figure.n,
-            drop=drop,
-            drop_low=drop_low,
-            drop_high=drop_high,
-            collapsed=collapsed(logits),
-            losses=tuple(lost.tolist()),
-        )
+        rows = self._prepared.workload.splits[split].first(len(logits))
+        original = self._original(split)[: len(logits)]
+        return accuracy_against(original, logits, np.asarray(rows.labels), self._prepared.workload.metric)
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:
         """What a smaller vocabulary does; empty where a member has all of it.
@@ -140,12 +128,31 @@ class TransformerAssessor:
         rows = min(len(one), len(other))
         return agreement(one[:rows], other[:rows])
 
-    def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
-        """Latency of members and baselines beside each other; every round goes to timings.csv."""
-        everything = {**self._baseline_folders(), **folders}
-        measured = self._measure([contender(name, folder) for name, folder in everything.items()], watch)
-        bases = [name for name in self._baseline_folders() if name != "linear"]
-        return {name: _timing(measured, name, bases, self._work.seed) for name in measured}
+    def time(self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None) -> Mapping[str, Timing]:
+        """Latency of members and baselines beside each other; every round goes to timings.csv.
+
+        Members that were timed lately are not timed again, and baselines only beside others.
+        """
+        baselines, target = self._baseline_folders(), target or self._work.target
+        kept = self._kept_timings(target)
+        known = {} if kept is None else kept.find({**baselines, **folders})
+        if known.keys() >= {*baselines, *folders}:
+            return {name: each.timing for name, each in known.items()}
+        missing = {**baselines, **{name: folder for name, folder in folders.items() if name not in known}}
+        measured = self._measure([contender(name, folder) for name, folder in missing.items()], watch, target)
+        fresh = timings(measured, baselines, self._work.seed)
+        if kept is not None:
+            kept.keep(missing, fresh)
+        return {**{name: each.now(fresh["fair"].mean_ms) for name, each in known.items()}, **fresh}
+
+    def _kept_timings(self, target: Target) -> KeptTimings | None:
+        work, fair = self._work, self._baseline_folders()["fair"]
+        if work.store is None or self._again:
+            return None
+        return KeptTimings(work.store, work.latency_age, work.lane.node, fair, target, self._timed_texts())
+
+    def _timed_texts(self) -> tuple[str, ...]:
+        return self._prepared.texts.search.take(self.timed_rows).texts
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
         """Latency of single models when each call follows one of another of them, the first for all others."""
@@ -155,19 +162,20 @@ class TransformerAssessor:
             for name, folder in folders.items()
         ]
         alone = contender(first, folders[first]), Contender(_AS_FIRST.format(first), "stage", folders[first])
-        measured = self._measure([contender("fair", self._baseline_folders()["fair"]), *alone, *stages], watch)
+        fair = contender("fair", self._baseline_folders()["fair"])
+        measured = self._measure([fair, *alone, *stages], watch, self._work.target)
         seed = self._work.seed
         return StageTimings(
-            _timing(measured, "fair", (), seed),
+            timing(measured, "fair", (), seed),
             asking_ms=measured[alone[1].name].mean_ms - measured[alone[0].name].mean_ms,
-            later={name: _timing(measured, _AS_STAGE.format(name), (), seed) for name in folders},
+            later={name: timing(measured, _AS_STAGE.format(name), (), seed) for name in folders},
         )
 
-    def _measure(self, contenders: Sequence[Contender], watch: Watch) -> Measurement:
+    def _measure(self, contenders: Sequence[Contender], watch: Watch, target: Target) -> Measurement:
         """Latencies on the timed search rows; every round goes to timings.csv."""
-        timed, target = self._prepared.texts.search.take(self.timed_rows), self._work.target
+        timed = self._prepared.texts.search.take(self.timed_rows)
         measured = measure(
-            [_reading(each, timed, target) for each in contenders],
+            [as_it_reads(each, timed, target) for each in contenders],
             timed_inputs(self._prepared.workload.splits["search"], self.timed_rows, target),
             texts=timed.texts,
             target=target,
@@ -175,8 +183,9 @@ class TransformerAssessor:
             processes=self._processes,
             seed=self._work.seed,
             progress=lambda done, total: watch("timing", done, total),
+            lane=self._work.lane,
         )
-        _append(self._folder / "timings.csv", measured.timings)
+        append_timings(self._folder / TIMINGS, measured.timings)
         return measured
 
     def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
@@ -238,10 +247,12 @@ class TransformerAssessor:
         """Bytes needed for inference, and bytes of the tokenizer."""
         return inference_bytes(folder), tokenizer_bytes(folder)
 
-    def predicted(self, member: Member) -> tuple[float, int]:
-        """Latency in ms and bytes as search predicted them."""
-        latency = self._prepared.workload.latency
-        return latency.predict_ms(member), self._templates.of(member.weights).size(member)
+    def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
+        """Latency in ms by target, and bytes, as search predicted them."""
+        known = self._prepared.workload
+        models = {self._work.target.label: known.latency, **known.further}
+        latencies = {label: model.predict_ms(member) for label, model in models.items()}
+        return latencies, self._templates.of(member.weights).size(member)
 
     def _judged(self, logits: Mapping[str, Logits]) -> Judgement:
         splits = self._prepared.workload.splits
@@ -293,122 +304,3 @@ class TransformerAssessor:
             )
             self._reference[split] = run_sorted(predictor, self._prepared.workload.splits[split], _REFERENCE_BATCH)
         return self._reference[split]
-
-
-def contender(name: str, folder: Path) -> Contender:
-    """How a folder is timed, told by what lies in it."""
-    if (folder / CASCADE).is_file():
-        return Contender(name, "cascade", folder)
-    if (folder / "model.onnx").is_file():
-        return Contender(name, "onnxruntime", folder / "model.onnx")
-    if (folder / "design.json").is_file():
-        return Contender(name, "torch", folder / "model.safetensors")
-    if (folder / "config.json").is_file():
-        return Contender(name, "pipeline", folder)
-    return Contender(name, "linear", folder)
-
-
-def _reading(known: Contender, rows: Rows, target: Target) -> Contender:
-    """The same with the rows as it reads them, if it is an exported model with a vocabulary of its own."""
-    folder = known.path.parent
-    design = _design(folder) if known.kind in _SINGLE else {}
-    if not _own_vocabulary(design):
-        return known
-    encoded = encode(rows, AutoTokenizer.from_pretrained(folder, local_files_only=True), int(design["max_length"]))
-    return replace(known, inputs=tuple(timed_inputs(encoded, range(len(rows)), target)))
-
-
-def _design(folder: Path) -> Mapping[str, Any]:
-    path = folder / artifact.DESIGN
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _own_vocabulary(design: Mapping[str, Any]) -> bool:
-    return design.get("decoded", {}).get("embeddings", {}).get("vocabulary") is not None
-
-
-def bench(
-    folders: Sequence[Path], task: Task, target: Target, seed: int, watch: Watch, serve: Serve | None = None
-) -> list[dict[str, Any]]:
-    """Exported models side by side on the confirm rows; drops and speed-ups are against the first.
-
-    Args:
-        serve: measures rows per second of the whole machine on texts (`instances.throughput`); None: left out.
-
-    Returns:
-        One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
-    """
-    texts = task.splits(seed)
-    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
-    logits, names = [], [str(folder) for folder in folders]
-    singles = [folder for folder in folders if contender("", folder).kind in _SINGLE] or folders
-    original = min(singles, key=lambda folder: _own_vocabulary(_design(folder)))
-    model = artifact.Artifact.open(original, threads=target.threads)
-    for done, folder in enumerate(folders):
-        watch("scoring", done, len(folders))
-        logits.append(_scored(folder, texts.confirm, target, model.max_length))
-    encoded = encode(texts.search, model.tokenizer, model.max_length)
-    rows = sample_inputs(encoded, seed=seed)
-    measured = measure(
-        [
-            _reading(contender(name, folder), texts.search.take(rows), target)
-            for name, folder in zip(names, folders, strict=True)
-        ],
-        timed_inputs(encoded, rows, target),
-        texts=texts.search.take(rows).texts,
-        target=target,
-        seed=seed,
-        progress=lambda done, total: watch("timing", done, total),
-    )
-    served: Mapping[str, Throughput] = {}
-    if serve is not None:
-        some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), _SERVED_ROWS, seed=seed)
-        served = serve(dict(zip(names, folders, strict=True)), [texts.confirm.texts[row] for row in some])
-    table = []
-    for name, folder, scored in zip(names, folders, logits, strict=True):
-        figure = score(metric, scored, labels)
-        drop, low, high = paired_drop(metric, logits[0], scored, labels)
-        timing = _timing(measured, name, names[:1], seed)
-        size, tokenizer = inference_bytes(folder), tokenizer_bytes(folder)
-        table.append(
-            {
-                "model": name,
-                "accuracy": {"value": figure.value, "ci95": [figure.low, figure.high], "n": figure.n},
-                "drop": {"value": drop, "ci95": [low, high]},
-                "latency": {**asdict(timing), "speedup": list(timing.speedup[names[0]])},
-                "size": {"bytes": size, "tokenizer_bytes": tokenizer},
-                **({"throughput": served[name].to_json(served[names[0]], seed)} if served else {}),
-            }
-        )
-    return table
-
-
-def _scored(folder: Path, rows: Rows, target: Target, max_length: int) -> Logits:
-    """Logits (rows, classes) of an exported model, a cascade, or a checkpoint, which does not say where it cuts."""
-    if contender("", folder).kind in _SINGLE:
-        model = artifact.Artifact.open(folder, threads=target.threads)
-        return run(model.predictor, model.encode(rows), target.batch_size)
-    answer = load(Setup(str(folder), target.threads, max_length=max_length)).keep(rows.texts)
-    return answer(range(len(rows)), target.batch_size)
-
-
-def _timing(measured: Mapping[str, Latency], name: str, bases: Sequence[str], seed: int) -> Timing:
-    latency = measured[name]
-    return Timing(
-        mean_ms=latency.mean_ms,
-        p50_ms=latency.p50_ms,
-        p95_ms=latency.p95_ms,
-        rounds=latency.rounds,
-        processes=latency.processes,
-        speedup={base: latency.speedup(measured[base], seed) for base in bases},
-        per_call_ms=tuple(latency.per_input.tolist()),
-    )
-
-
-def _append(path: Path, rows: Sequence[TimingRow]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(TimingRow)])
-        if fresh:
-            writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spaces.design import Member, content_key
 from spaces.objectives import Evaluation, Failed
+from spaces.target import Target
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,21 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Remeasured:
+    """An exported model on a machine that did not search it.
+
+    Args:
+        timing: its latency there.
+        accuracy: of its answers there, on the confirm rows.
+        agreement: share of the search rows answered as search scored them; None where nothing was kept of that.
+    """
+
+    timing: Timing
+    accuracy: Accuracy
+    agreement: float | None
+
+
+@dataclass(frozen=True)
 class Judgement:
     """How sure a model is of its answers, and whether it is right to be: what cascades are chosen by.
 
@@ -188,8 +204,8 @@ class Assessor(Builder, Protocol):
         """Figures of logits on a split."""
         ...
 
-    def predicted(self, member: Member) -> tuple[float, int]:
-        """Latency in ms and bytes as search predicts them."""
+    def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
+        """Latency in ms by target, and bytes, as search predicts them."""
         ...
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:
@@ -200,8 +216,9 @@ class Assessor(Builder, Protocol):
         """Share of the rows that both have on which the predicted class is equal."""
         ...
 
-    def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
-        """Latency of every folder and of the baselines, which alternate with them in fresh processes."""
+    def time(self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None) -> Mapping[str, Timing]:
+        """Latency at a target, the first if None, of every folder and of the baselines, which alternate with them in
+        fresh processes."""
         ...
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:

@@ -6,22 +6,25 @@ and predicted; the baseline's own milliseconds turn them back into time.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from evaluators.latency_probes import probes
 from evaluators.latency_terms import SHARE_OF_LAST_ATTENTION, Terms, Vector
-from evaluators.metrics.latency import Contender, Kind, Latency, Progress, measure, sample_inputs
+from evaluators.metrics.lane import Lane
+from evaluators.metrics.latency import Contender, Kind, Measurement, Progress, TimingRow, measure, sample_inputs
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded, Inputs
 from spaces.axes.pruning import UnitCosts
 from spaces.design import Member
 from spaces.shape import ModelShape
 from spaces.target import Target
+
+Keep: TypeAlias = Callable[[Sequence[TimingRow]], None]
 
 # Of a unit that seems to be free, in shares of the original's latency: rankings divide by it.
 _CHEAPEST_UNIT = 1e-7
@@ -129,6 +132,8 @@ def calibrate(
     timings: int = 50,
     held_out: int = 16,
     progress: Progress | None = None,
+    lane: Lane | None = None,
+    keep: Keep = lambda rows: None,
 ) -> LatencyModel:
     """Assemble and time probes beside the original, and fit the model to them. Nothing of ours may run meanwhile.
 
@@ -143,6 +148,8 @@ def calibrate(
         timings: designs to time.
         held_out: how many of them, the last drawn, to predict before they are used.
         progress: told after each group how many designs are timed.
+        lane: where to time; this machine if None.
+        keep: told of every timing round.
 
     Raises:
         ParetoformerError: a probe cannot be loaded or timed.
@@ -153,11 +160,11 @@ def calibrate(
     fair_ms = []
     for start in range(0, len(members), _GROUP):
         group = members[start : start + _GROUP]
-        original, latencies = _timed(template, runtime, group, rows, target, fair, seed + start)
-        timed += [
-            (member, latency.mean_ms / original.mean_ms) for member, latency in zip(group, latencies, strict=True)
-        ]
-        fair_ms.append(original.mean_ms)
+        measured = _timed(template, runtime, group, rows, target, fair, seed + start, lane)
+        keep(measured.timings)
+        original = measured["fair"].mean_ms
+        timed += [(member, measured[member.key].mean_ms / original) for member in group]
+        fair_ms.append(original)
         if progress is not None:
             progress(len(timed), len(members))
     return fitted(
@@ -178,8 +185,9 @@ def _timed(
     target: Target,
     fair: Path,
     seed: int,
-) -> tuple[Latency, list[Latency]]:
-    """The original's latency and those of `group`, which took turns with it in fresh processes."""
+    lane: Lane | None,
+) -> Measurement:
+    """Latencies of `group` by key and of the original, which took turns with them in fresh processes."""
     kind = cast(Kind, runtime.name)
     with tempfile.TemporaryDirectory() as folder:
         contenders = [Contender("fair", kind, fair)]
@@ -187,8 +195,7 @@ def _timed(
             path = Path(folder) / f"{member.key}{Path(runtime.filename).suffix}"
             path.write_bytes(template.assemble(member))
             contenders.append(Contender(member.key, kind, path))
-        measured = measure(contenders, rows, target=target, rounds=_ROUNDS, processes=_PROCESSES, seed=seed)
-    return measured["fair"], [measured[member.key] for member in group]
+        return measure(contenders, rows, target=target, rounds=_ROUNDS, processes=_PROCESSES, seed=seed, lane=lane)
 
 
 def fitted(

@@ -52,7 +52,7 @@ class Terms:
 
     def features(self, member: Member) -> Vector:
         """The factors of the coefficients, (terms,); from the member's configs alone."""
-        pruning, quantization = member.config(Pruning), _quantization(member, self.shape)
+        pruning, quantization = member.config(Pruning), widths(member, self.shape)
         last = self._last_attention(pruning)
         counts = dict.fromkeys(self.names, 0.0)
         counts["constant"] = 1.0
@@ -111,7 +111,7 @@ class Terms:
         return coefficients
 
 
-def _quantization(member: Member, shape: ModelShape) -> Quantization:
+def widths(member: Member, shape: ModelShape) -> Quantization:
     """The member's widths; 32 bits everywhere in a space without quantization."""
     try:
         return member.config(Quantization)

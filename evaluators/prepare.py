@@ -3,11 +3,12 @@
 Knows the order of the steps and what each leaves in the run's folder; knows nothing of search.
 """
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ import numpy as np
 from evaluators.base import Watch
 from evaluators.codebook import Codebook, codebook
 from evaluators.cores import usable_instances
+from evaluators.device_profile import DeviceProfile
 from evaluators.elimination import iterative_importance
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import fit_temperature
-from evaluators.metrics.latency import sample_inputs, timed_inputs
+from evaluators.metrics.host import versions
+from evaluators.metrics.lane import Lane, LocalLane
+from evaluators.metrics.latency import TIMINGS, append_timings, sample_inputs, timed_inputs
 from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
 from evaluators.moments import inverse_moments
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
+from evaluators.store import LATENCY, Store
 from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
@@ -38,8 +43,9 @@ from evaluators.transformer import Logits, Workload, run_sorted
 from evaluators.vocabulary import Ranking, exact_rows, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
-from spaces.design import Member
+from spaces.design import Member, content_key
 from spaces.errors import RunError
+from spaces.objectives import latency_at
 from spaces.shape import ModelShape
 from spaces.target import Target
 from spaces.whole import write_whole
@@ -58,11 +64,16 @@ class Assignment:
         task: source of rows.
         runtime: where members run.
         target: threads, batch and device of the figures.
+        further: other targets of the same runtime and batch, for which latency is predicted too.
+        profiles: by label the targets that are described, whatever machine they are.
         seed: draws the splits, the fine-tuning and the timing samples.
         finetune: used where the model has no head for the task.
         max_length: tokens beyond it are cut.
         timing_inputs: how many real inputs latency is averaged over.
         distill: how members are distilled from the original, where that is asked for.
+        lane: where latencies are measured.
+        store: figures of earlier runs, which are used again; None: none are.
+        latency_age: seconds after which a measured latency is not used again.
         unlabeled: file of further texts to distil on.
         mixed: texts to distil on that are made of train rows, for each of them.
         vocabulary: whether tokens are ranked, so that members can do without some or put their rows together.
@@ -84,6 +95,11 @@ class Assignment:
     max_length: int
     timing_inputs: int
     distill: DistillSettings
+    further: tuple[Target, ...] = ()
+    profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
+    lane: Lane = field(default_factory=LocalLane)
+    store: Store | None = None
+    latency_age: float = 0.0
     unlabeled: Path | None = None
     mixed: int = 0
     vocabulary: bool = False
@@ -152,9 +168,13 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     reference = _reference(work, fair, splits, watch)
     labels = np.asarray(splits["calibration"].labels)
     timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
-    latency = _latency_model(
-        work, template, timed_inputs(splits["search"], timing_rows, work.target), fair, folder, watch
-    )
+    models = {
+        target.label: _latency_model(
+            work, target, template, timed_inputs(splits["search"], timing_rows, target), fair, folder, watch
+        )
+        for target in (work.target, *work.further)
+    }
+    latency = models[work.target.label]
     metric = Metric.named(work.task.metric)
     workload = Workload(
         runtime=work.runtime,
@@ -165,7 +185,9 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         temperature=fit_temperature(reference["calibration"], labels),
         metric=metric,
         latency=latency,
-        instances=usable_instances(work.target.threads),
+        origin=_origin(work, model, tokenizer, texts, vocabulary),
+        further={each.label: models[each.label] for each in work.further},
+        instances=_instances(work),
         texts=Texts(
             {name: getattr(texts, name) for name in splits},
             tokenizer,
@@ -196,6 +218,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         model_config=model.config,
         fair={
             "latency": latency.fair_ms,
+            **{latency_at(each.label).name: models[each.label].fair_ms for each in work.further},
             "size": float(len(fair)),
             "accuracy": metric(np.asarray(splits["search"].labels), reference["search"].argmax(-1)),
         },
@@ -313,15 +336,51 @@ def _reference(work: Assignment, fair: bytes, splits: Mapping[str, Encoded], wat
     }
 
 
+def _origin(work: Assignment, model: Any, tokenizer: Any, texts: Splits, vocabulary: Ranking | None) -> str:
+    """What scores depend on besides the design, the rows' number and the machine."""
+    return content_key(
+        {
+            "weights": weights_sha256(model),
+            "tokenizer": tokenizer_sha256(tokenizer),
+            "rows": {name: getattr(texts, name).sha256 for name in ("calibration", "search")},
+            "max_length": work.max_length,
+            "metric": work.task.metric,
+            "compensate": work.compensate,
+            "tokens": None if vocabulary is None else list(vocabulary.tokens),
+            "exact_rows": work.exact_rows,
+            "version": versions(("paretoformer",)),
+        }
+    )
+
+
+def _instances(work: Assignment) -> int:
+    """Processes that fill the machine of the first target."""
+    described = work.profiles.get(work.target.label)
+    return usable_instances(work.target.threads) if described is None else described.instances
+
+
 def _latency_model(
-    work: Assignment, template: Template, inputs: Sequence[Inputs], fair: bytes, folder: Path, watch: Watch
+    work: Assignment,
+    target: Target,
+    template: Template,
+    inputs: Sequence[Inputs],
+    fair: bytes,
+    folder: Path,
+    watch: Watch,
 ) -> LatencyModel:
-    path = folder / "latency_model.json"
-    if path.exists():
-        known = LatencyModel.read(path)
-        if known.target_key != work.target.key:
-            raise RunError(f"{path} is of another target. Start a new run, or delete the file to time this machine.")
+    """What predicts latency at a target: its description, or timings that are made here and kept."""
+    described = work.profiles.get(target.label)
+    if described is not None:
+        lengths = [len(row["attention_mask"]) for row in inputs]
+        return described.latency_model(template.shape, lengths, first_token=template.reads_first_token, seed=work.seed)
+    path = folder / ("latency_model.json" if target == work.target else f"latency_model@{target.label}.json")
+    if path.exists() and (known := LatencyModel.read(path)).target_key == target.key:
         return known
+    key = _timings_key(work, target, fair, inputs)
+    kept = None if work.store is None else work.store.get(LATENCY, key, work.latency_age)
+    if kept is not None:
+        write_whole(path, kept)
+        return LatencyModel.read(path)
     with tempfile.TemporaryDirectory() as scratch:
         original = Path(scratch) / work.runtime.filename
         original.write_bytes(fair)
@@ -330,10 +389,23 @@ def _latency_model(
             work.runtime,
             template.shape,
             inputs,
-            target=work.target,
+            target=target,
             fair=original,
             seed=work.seed,
             progress=lambda done, total: watch("latency model", done, total),
+            lane=work.lane,
+            keep=partial(append_timings, folder / TIMINGS),
         )
     model.write(path)
+    if work.store is not None:
+        work.store.put(LATENCY, key, path.read_bytes())
     return model
+
+
+def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs]) -> str:
+    """What a latency model depends on; figures of another machine, even of the same make, are not believed."""
+    graph = hashlib.sha256(fair).hexdigest()
+    lengths = [len(next(iter(row.values()))) for row in inputs]
+    return content_key(
+        {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
+    )

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement, expected_drop, mean_kl
+from evaluators.metrics.host import usable_cores
 from evaluators.reading import Readings, Texts
 from evaluators.recovery import Recoverer, Recovery, Templates
 from evaluators.runtimes.base import Predictor, Runtime, Template
 from evaluators.tasks.base import Encoded
-from spaces.objectives import Complete, Evaluation
+from spaces.design import Member
+from spaces.objectives import LATENCY, THROUGHPUT, Complete, Evaluation, latency_at
 from spaces.target import Target
 
 Logits = NDArray[np.float32]
@@ -36,9 +38,11 @@ class Workload:
         temperature: of the original's softmax, fitted on calibration.
         metric: the task's metric.
         latency: predicts a member's mean latency at the target.
+        further: the same at further targets, by label.
         instances: how many of the target's threads fill the machine that is served on.
         texts: the rows before tokenising; None: every member has the whole vocabulary and there are no cascades.
         recovery: what members are distilled with; None: no member can be trained.
+        origin: stands for all that scores share: weights, rows, how members are made; empty: scores are not kept.
     """
 
     runtime: Runtime
@@ -49,13 +53,22 @@ class Workload:
     temperature: float
     metric: Metric
     latency: LatencyModel
+    further: Mapping[str, LatencyModel] = field(default_factory=dict)
     instances: int = 1
     texts: Texts | None = None
     recovery: Recovery | None = None
+    origin: str = ""
 
     def readings(self) -> Readings:
         """Rows by the member that reads them."""
         return Readings(self.texts or Texts({}, None, 0), self.splits)
+
+    def speeds(self, member: Member) -> dict[str, float]:
+        """Predicted mean latencies in ms, and rows per second of the whole first target; by objective."""
+        latency = self.latency.predict_ms(member)
+        elsewhere = {latency_at(label).name: model.predict_ms(member) for label, model in self.further.items()}
+        throughput = self.instances * self.target.batch_size * 1000 / latency
+        return {LATENCY.name: latency, **elsewhere, THROUGHPUT.name: throughput}
 
     def templates(self) -> Templates:
         """Templates by the id of their weights."""
@@ -67,6 +80,7 @@ class TransformerEvaluator:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
+        self._threads = min(workload.target.threads, usable_cores())  # a target may be a larger machine
         self._templates = workload.templates()
         self._readings = workload.readings()
         self._recoverer = None if workload.recovery is None else Recoverer(workload.recovery)
@@ -97,12 +111,10 @@ class TransformerEvaluator:
         accuracy, fair = work.metric(labels, logits.argmax(-1)), work.metric(labels, original.argmax(-1))
         # The counted drop is noisy on few rows, the expected one a little too high: their mean is better than either.
         expected = expected_drop(original, logits, work.temperature)
-        latency = work.latency.predict_ms(job.member)
         values = {
             "kl": mean_kl(original, logits),
             "accuracy": accuracy,
-            "latency": latency,
-            "throughput": work.instances * work.target.batch_size * 1000 / latency,
+            **work.speeds(job.member),
             "size": float(template.size(job.member)),
         }
         extras = {
@@ -124,14 +136,12 @@ class TransformerEvaluator:
     def _verify_cascade(self, job: VerifyCascade) -> dict[str, Logits]:
         work = self._workload
         assert work.texts is not None, "cascades read texts"
-        cascade = Cascade.open(job.folder, threads=work.target.threads, device=work.target.device)
+        cascade = Cascade.open(job.folder, threads=self._threads, device=work.target.device)
         texts = {split: work.texts.rows[split].texts for split in job.splits}
         return {split: cascade.logits(rows, batch_size=work.target.batch_size)[0] for split, rows in texts.items()}
 
     def _open(self, artefact: bytes | Path) -> Predictor:
-        return self._workload.runtime.load(
-            artefact, threads=self._workload.target.threads, device=self._workload.target.device
-        )
+        return self._workload.runtime.load(artefact, threads=self._threads, device=self._workload.target.device)
 
 
 def run(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:

@@ -1,8 +1,8 @@
 """Which members of a front are verified. Knows search figures; knows nothing of building or measuring."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Point:
         drop_estimate: drop of accuracy on search rows, as a fraction; None without labels.
         latency_ms: measured or predicted.
         size_bytes: predicted.
+        elsewhere_ms: latency at further targets, by the limit's name.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Point:
     drop_estimate: float | None
     latency_ms: float
     size_bytes: float
+    elsewhere_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 def choose(points: Sequence[Point], bounds: Sequence[Bound], n: int = 24) -> list[Point]:
@@ -58,7 +60,8 @@ def _cost(point: Point, name: str) -> float:
     """The figure a limit is held against; an unknown drop never stands in the way."""
     if name == "accuracy_drop":
         return -math.inf if point.drop_estimate is None else point.drop_estimate
-    return point.latency_ms if name == "latency" else point.size_bytes
+    figures = {"latency": point.latency_ms, "size": point.size_bytes, **point.elsewhere_ms}
+    return figures[name]
 
 
 def _unique(points: Iterable[Point]) -> list[Point]:

@@ -26,12 +26,25 @@ recipes = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(recipes, name="recipe")
+caches = typer.Typer(
+    help="What runs on this machine keep for later ones: scores and latencies, checkpoints, downloads.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(caches, name="cache")
 
 # A disk that is full or over a quota, a folder that is read-only or somebody else's.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/first.", show_default=False)]
-MaxLatency = Annotated[str | None, typer.Option(help="Mean latency per call: 5ms, or 40% of the original's.")]
+MaxLatency = Annotated[
+    list[str] | None,
+    typer.Option(help="Mean latency per call: 5ms, or 40% of the original's; LABEL=5ms at a further target."),
+]
+Targets = Annotated[
+    list[Path] | None,
+    typer.Option(help="Serving machine: a file that `profile` wrote there. Several: the first one is primary."),
+]
 MaxSize = Annotated[str | None, typer.Option(help="Bytes of the files needed for inference: 20MB, or 30%.")]
 MaxDrop = Annotated[str | None, typer.Option(help="Accuracy that may be lost: 1pt (a point), or 1% (relative).")]
 Trials = Annotated[int | None, typer.Option(help="Designs to evaluate in all.")]
@@ -63,6 +76,7 @@ def search(
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
     confidence: Confidence = None,
+    target: Targets = None,
     trials: Trials = None,
     timeout: Timeout = None,
     sampler: Sampler = None,
@@ -83,6 +97,9 @@ def search(
         Path | None, typer.Option(help="Further texts for distillation: CSV, JSONL, Parquet, or lines of .txt.")
     ] = None,
     cascades: Cascades = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Score and time everything anew; see `cache info`.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the space and a forecast; evaluate a few designs only.")] = False,
 ) -> None:
     """Search designs, verify the front, and pick."""
@@ -92,10 +109,11 @@ def search(
     flags = {
         "model": model,
         "task": task,
-        "limits.latency": max_latency,
+        **_latency_limits("limits.", max_latency),
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
         "confidence": confidence,
+        "target": _targets(target),
         "search.trials": trials,
         "search.timeout": timeout,
         "search.sampler": sampler,
@@ -110,6 +128,7 @@ def search(
         "recover.members": recover,
         "recover.unlabeled": None if unlabeled is None else str(unlabeled),
         "verify.cascades": cascades,
+        "cache": False if no_cache else None,
     }
     resolved = RunConfig.parse(merged(read_yaml(config) if config else {}, flags))
     if dry_run:
@@ -128,6 +147,7 @@ def resume(
     workers: Workers = None,
     trial_timeout: TrialTimeout = None,
     address: Address = None,
+    target: Targets = None,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
@@ -144,9 +164,10 @@ def resume(
         "search.workers": workers,
         "search.trial_timeout": trial_timeout,
         "search.address": address,
-        "limits.latency": max_latency,
+        **_latency_limits("limits.", max_latency),
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
+        "target": _targets(target),
         "recover.members": recover,
         "verify.cascades": cascades,
     }
@@ -156,14 +177,37 @@ def resume(
 @app.command(epilog="Example: paretoformer verify results/first --on here")
 def verify(
     run_folder: Run,
-    on: Annotated[str, typer.Option(help="Where to measure: here.")] = "here",
+    on: Annotated[
+        str | None,
+        typer.Option(help="here: measure what is exported on this machine, which need not be the one that searched."),
+    ] = None,
 ) -> None:
-    """Export and measure the front's members again, on this machine."""
+    """Export and measure the front's members again, or with --on here measure those that are exported already."""
     from search import run
 
-    if on != "here":
+    if on not in (None, "here"):
         raise ConfigError(f"--on {on!r} is not known. The only place to measure is 'here', this machine.")
-    _show_outcome(run_folder, _interruptible(run_folder, lambda: run.verify(run_folder)))
+    work = run.verify if on is None else run.verify_here
+    _show_outcome(run_folder, _interruptible(run_folder, lambda: work(run_folder)))
+
+
+@app.command(epilog="Example: paretoformer profile --out device.json --threads 4")
+def profile(
+    out: Annotated[Path, typer.Option(help="File to write; `search --target` takes it on any machine.")],
+    threads: Annotated[int, typer.Option(help="Threads one model may use.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per call; 1 on a CPU and 32 on a GPU by default.", min=1)
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Names the machine; its host name by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the models that are timed.")] = 0,
+) -> None:
+    """Time this machine, so that a search anywhere can be for it: about two minutes, with nothing else busy."""
+    from search import serving
+
+    _one_of("--device", device, ("cpu", "cuda"))
+    asked = {"threads": threads, "device": device, "batch_size": batch_size}
+    typer.echo(serving.profile(out, asked, label=label, seed=seed))
 
 
 @app.command(epilog="Example: paretoformer status results/first")
@@ -197,6 +241,7 @@ def select(
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy on the confirm rows, as a fraction.")] = None,
     prefer: Annotated[str | None, typer.Option(help="accuracy, latency, size or knee.")] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Drop the limits that the run was given.")] = False,
+    target: Annotated[str | None, typer.Option(help="Label of a further target whose figures decide.")] = None,
     cascade: Annotated[
         bool, typer.Option("--cascade", help="A cascade of members (cheap first, larger on doubt), not a single model.")
     ] = False,
@@ -208,9 +253,14 @@ def select(
 
     if prefer is not None:
         _one_of("--prefer", prefer, ("accuracy", "latency", "size", "knee"))
-    given = {"latency": max_latency, "size": max_size, "accuracy_drop": max_accuracy_drop}
+    given = {**_latency_limits("", max_latency), "size": max_size, "accuracy_drop": max_accuracy_drop}
     asked = present.Asked(
-        {name: text for name, text in given.items() if text}, min_accuracy, prefer, keep=not no_limits, cascade=cascade
+        {name: text for name, text in given.items() if text},
+        min_accuracy,
+        prefer,
+        keep=not no_limits,
+        cascade=cascade,
+        target=target,
     )
     typer.echo(present.select(run_folder, asked, export, _one_of("--format", format, ("table", "json"))))
 
@@ -323,6 +373,26 @@ def fastformers(
         raise typer.Exit(130) from None
 
 
+@caches.command("info", epilog="Example: paretoformer cache info")
+def cache_info() -> None:
+    """Where it is, and how much of what there is."""
+    from search import serving
+
+    typer.echo(serving.cache_info())
+
+
+@caches.command("clear", epilog="Example: paretoformer cache clear --everything")
+def cache_clear(
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Fine-tuned checkpoints and downloads too, not figures alone.")
+    ] = False,
+) -> None:
+    """Forget scores and latencies; runs keep theirs."""
+    from search import serving
+
+    typer.echo(serving.cache_clear(everything=everything))
+
+
 @app.command(epilog="Example: paretoformer report results/first")
 def report(run_folder: Run) -> None:
     """Rebuild report.html and front.png."""
@@ -339,6 +409,19 @@ def list_names(what: Annotated[str, typer.Argument(help="tasks, models, samplers
 
     for name, meaning in names.listing(what).items():
         typer.echo(f"{name:16} {meaning}")
+
+
+def _latency_limits(section: str, asked: list[str] | None) -> dict[str, str]:
+    """`5ms` is for the first target, `LABEL=5ms` for a further one."""
+    limits = {}
+    for text in asked or ():
+        label, given, limit = text.rpartition("=")
+        limits[f"{section}latency@{label}" if given else f"{section}latency"] = limit
+    return limits
+
+
+def _targets(files: list[Path] | None) -> list[str] | None:
+    return None if not files else [str(file) for file in files]
 
 
 def _one_of(flag: str, value: str, known: tuple[str, ...]) -> str:

@@ -10,8 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spaces.errors import ConfigError
-from spaces.objectives import Limit
+from spaces.objectives import AT, LATENCY, Limit, latency_at
 
+# Fewer rows per call leave a GPU waiting for kernels, unless CUDA graphs replay them, which no runtime here does.
+_GPU_BATCH = 32
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -62,14 +64,42 @@ class TaskConfig(Section):
 
 
 class TargetConfig(Section):
-    """Where the models will be served."""
+    """Where the models will be served: this machine, or one that `paretoformer profile` described in a file.
+
+    A `profile` says everything but `lengths`; its label may be replaced. Without one the label is `here`. A batch is
+    one row on a CPU and 32 on a GPU, where a call of fewer rows would measure how fast kernels are launched.
+    """
 
     runtime: str = "onnxruntime"
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1)
-    batch_size: int = Field(1, ge=1)
+    batch_size: int | None = Field(None, ge=1)
     lengths: Literal["real"] | Annotated[int, Field(ge=2)] = "real"
-    label: str = "here"
+    label: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    profile: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows per call."""
+        return self.batch_size or (_GPU_BATCH if self.device == "cuda" else 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"profile": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _profile_alone(self) -> "TargetConfig":
+        said = ("runtime", "device", "threads", "batch_size")
+        if self.device == "cuda" and self.batch_size is not None and self.batch_size < _GPU_BATCH:
+            raise ValueError(
+                f"batch_size {self.batch_size} on a GPU measures how fast kernels are launched, not the model; "
+                f"take {_GPU_BATCH} or more"
+            )
+        given = [name for name in said if getattr(self, name) != type(self).model_fields[name].default]
+        if self.profile is not None and given:
+            raise ValueError(f"{', '.join(given)}: the profile says that; leave it out")
+        return self
 
 
 class PruningConfig(Section):
@@ -123,11 +153,22 @@ class LatencyLimit(Section):
 
 
 class LimitsConfig(Section):
-    """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`."""
+    """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`; `at`: on the mean latency at further targets, by label."""
 
     latency: LatencyLimit | None = None
     size: str | None = None
     accuracy_drop: str | None = None
+    at: Mapping[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_targets(cls, value: Any) -> Any:
+        """`latency@LABEL: 5ms` is how the latency at a further target is limited."""
+        if not isinstance(value, dict):
+            return value
+        own = {name: limit for name, limit in value.items() if not str(name).startswith(f"{LATENCY.name}{AT}")}
+        named = {name.partition(AT)[2]: limit for name, limit in value.items() if name not in own}
+        return {**own, "at": {**(own.get("at") or {}), **named}} if named else own
 
     @field_validator("latency", mode="before")
     @classmethod
@@ -143,6 +184,8 @@ class LimitsConfig(Section):
         given: list[Limit] = []
         if self.latency is not None:
             given.append(Limit.parse("latency", self.latency.limit, self.latency.statistic))
+        for label, limit in self.at.items():
+            given.append(Limit.parse(latency_at(label).name, limit))
         if self.size is not None:
             given.append(Limit.parse("size", self.size))
         if self.accuracy_drop is not None:
@@ -174,9 +217,7 @@ class SearchConfig(Section):
     @field_validator("timeout", "trial_timeout")
     @classmethod
     def _is_a_time(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
-            raise ValueError(f"{value!r} is no time; write 90s, 10m or 2h")
-        return value
+        return None if value is None else _time(value)
 
     @property
     def seconds(self) -> float | None:
@@ -187,6 +228,12 @@ class SearchConfig(Section):
     def trial_seconds(self) -> float | None:
         """The time limit of one evaluation in seconds."""
         return _seconds(self.trial_timeout)
+
+
+def _time(value: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
+        raise ValueError(f"{value!r} is no time; write 90s, 10m or 2h")
+    return value
 
 
 def _seconds(time: str | None) -> float | None:
@@ -230,13 +277,30 @@ class RecoverConfig(Section):
     unlabeled: str | None = None
 
 
+class CacheConfig(Section):
+    """Figures of earlier runs on this machine that are used again: scores always, latencies up to an age."""
+
+    quality: bool = True
+    latency: str = "24h"
+
+    @field_validator("latency")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        return _time(value)
+
+    @property
+    def latency_age(self) -> float:
+        """In seconds."""
+        return _seconds(self.latency) or 0.0
+
+
 class RunConfig(Section):
     """Everything that decides a run."""
 
     model: str = "minilm"
     task: TaskConfig = TaskConfig(name="movie-reviews")
     quality: Literal["kl", "metric"] = "kl"
-    target: TargetConfig = TargetConfig()
+    target: tuple[TargetConfig, ...] = Field((TargetConfig(),), min_length=1)
     space: SpaceConfig = SpaceConfig()
     objectives: tuple[Literal["accuracy", "latency", "size", "throughput"], ...] = ("accuracy", "latency", "size")
     limits: LimitsConfig = LimitsConfig()
@@ -245,7 +309,18 @@ class RunConfig(Section):
     verify: VerifyConfig = VerifyConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     recover: RecoverConfig = RecoverConfig()
+    cache: CacheConfig | Literal[False] = CacheConfig()
     trust_remote_code: bool = False
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _defaults_if_true(cls, value: Any) -> Any:
+        return {} if value is True else value
 
     @field_validator("objectives")
     @classmethod
@@ -317,6 +392,7 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if str(part)[0].islower() or str(part).isdigit()]  # without class names
     path = [part for part in path if not part.startswith(("literal[", "function-"))]
+    path = [part for place, part in enumerate(path) if (path[0], place, part) != ("target", 1, "0")]  # the only one
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])

@@ -1,7 +1,7 @@
 """What is known of a member, as front.json holds it. Knows values and JSON; knows nothing of how they are measured."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 Json = Mapping[str, Any]
@@ -139,18 +139,36 @@ class ThroughputFigure:
 
 @dataclass(frozen=True)
 class TargetFigures:
-    """A member on one further target."""
+    """A member on one further target.
+
+    Args:
+        latency: predicted (no rounds) or measured there.
+        size: the same files in the same runtime.
+        artifact: its folder, relative to the run's.
+        accuracy: on confirm, of the answers given there; None while nobody ran it there.
+        agreement: share of the search rows answered there as search scored them; None likewise.
+    """
 
     latency: LatencyFigure | None
     size: SizeFigure | None
     artifact: str | None
+    accuracy: AccuracyFigure | None = None
+    agreement: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"latency": _json_or_none(self.latency), "size": _json_or_none(self.size), "artifact": self.artifact}
+        return {
+            "latency": _json_or_none(self.latency),
+            "size": _json_or_none(self.size),
+            "artifact": self.artifact,
+            "accuracy": _json_or_none(self.accuracy),
+            "agreement": self.agreement,
+        }
 
     @classmethod
     def from_json(cls, document: Json) -> Self:
-        return cls(_latency(document), _size(document), document["artifact"])
+        scored = document.get("accuracy")
+        accuracy = None if scored is None else AccuracyFigure.from_json(scored)
+        return cls(_latency(document), _size(document), document["artifact"], accuracy, document.get("agreement"))
 
 
 @dataclass(frozen=True)
@@ -196,6 +214,12 @@ class MemberFigures:
     artifact: str | None = None
     by_target: Mapping[str, TargetFigures] = field(default_factory=dict)
     note: str | None = None
+
+    def seen_from(self, label: str) -> Self:
+        """The same member with its figures on a further target in the first place; no latency where none is known."""
+        there = self.by_target.get(label, TargetFigures(None, self.size, self.artifact))
+        scored = {} if there.accuracy is None else {"confirm": there.accuracy}
+        return replace(self, latency=there.latency, accuracy={**self.accuracy, **scored})
 
     def to_json(self) -> dict[str, Any]:
         return {

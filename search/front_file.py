@@ -4,14 +4,15 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from search.certificate import Certificate
 from search.figures import Json, MemberFigures, Pick
-from spaces.errors import RunError
-from spaces.objectives import ACCURACY, LATENCY, SIZE, Bound, Limit, Objective
+from spaces.errors import LimitError, RunError
+from spaces.objectives import ACCURACY, AT, LATENCY, SIZE, Bound, Limit, Objective, latency_at
+from spaces.target import Target
 
 FILE_NAME = "front.json"
 SCHEMA_VERSION = 1
@@ -75,6 +76,39 @@ class FrontFile:
     latency_model: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the targets, the first one primary."""
+        return tuple(str(target["label"]) for target in self.targets)
+
+    def situations(self) -> tuple[Target, ...]:
+        """The targets as values."""
+        names = [each.name for each in fields(Target)]
+        return tuple(Target(**{name: known[name] for name in names if name in known}) for known in self.targets)
+
+    def seen_from(self, label: str) -> Self:
+        """The same front with the figures of one target in the first place; a limit on the first one's latency goes.
+
+        Raises:
+            RunError: the run has no such target.
+        """
+        if label not in self.labels:
+            raise RunError(f"{self.run} has no target {label!r}; found {', '.join(self.labels)}. Name one of these.")
+        if label == self.labels[0]:
+            return self
+        place = self.labels.index(label)
+        limits = {name: text for name, text in self.limits.items() if name.partition(AT)[0] != LATENCY.name}
+        if (own := self.limits.get(latency_at(label).name)) is not None:
+            limits[LATENCY.name] = own
+        return replace(
+            self,
+            targets=(self.targets[place], *self.targets[:place], *self.targets[place + 1 :]),
+            limits=limits,
+            statistic="mean",
+            baselines={name: each.seen_from(label) for name, each in self.baselines.items()},
+            members=tuple(each.seen_from(label) for each in self.members),
+        )
+
     def bounds(self, limits: Mapping[str, str] | None = None) -> tuple[Bound, ...]:
         """`limits` (the run's own if None) in absolute units; percentages are of the `fair` baseline.
 
@@ -82,16 +116,25 @@ class FrontFile:
             RunError: a percentage is asked and the run has no figures of `fair`.
         """
         asked = [
-            Limit.parse(name, text, self.statistic)
+            Limit.parse(name, text, self.statistic if name == LATENCY.name else "mean")
             for name, text in (self.limits if limits is None else limits).items()
         ]
-        fair = _values(self.baselines.get("fair"), self.statistic)
+        fair = self.fair_figures()
         for limit in asked:
+            if limit.name.partition(AT)[2] not in ("", *self.labels[1:]):
+                raise LimitError(
+                    f"{limit.name}: the run has no such further target; found {', '.join(self.labels[1:]) or 'none'}. "
+                    "Name one of these, or leave the label out for the first."
+                )
             if limit.unit == "%" and limit.name.removesuffix("_drop") not in fair:
                 raise RunError(
                     f"{limit.name} limit {limit.asked} is a share of `fair`, which the run lacks. Give a unit."
                 )
         return tuple(limit.resolve(fair) for limit in asked)
+
+    def fair_figures(self) -> dict[str, float]:
+        """What percentages are of, as far as it is known: ms, bytes, and accuracy on confirm, by the limit's figure."""
+        return _values(self.baselines.get("fair"), self.statistic)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -194,4 +237,7 @@ def _values(fair: MemberFigures | None, statistic: Literal["mean", "p95"]) -> di
         known["size"] = fair.size.bytes
     if "confirm" in fair.accuracy:
         known["accuracy"] = fair.accuracy["confirm"].value
+    for label, there in fair.by_target.items():
+        if there.latency is not None:
+            known[latency_at(label).name] = there.latency.mean_ms
     return known

@@ -35,7 +35,7 @@ def _verdict(bound: Bound, value: float) -> str:
     excess = bound.excess(value)
     if excess <= 0:
         return f"{_figure(bound, value)}, which is within, but not within the other limits"
-    if bound.name not in ("latency", "size"):
+    if bound.figure not in ("latency", "size"):
         return f"{_figure(bound, value)}, {(value - bound.at_most) * 100:.2f} pt short"
     return f"{_figure(bound, value)}, " + (f"{excess:.1%} over" if excess < 9 else f"{1 + excess:.0f} times the limit")
 
@@ -65,7 +65,7 @@ def _wording(bound: Bound) -> str:
 
 def _figure(bound: Bound, value: float) -> str:
     """A cost as people read it."""
-    match bound.name:
+    match bound.figure:
         case "latency":
             return f"{value:.3g} ms"
         case "size":
@@ -78,9 +78,11 @@ def _figure(bound: Bound, value: float) -> str:
 
 def _option(bound: Bound, value: float) -> str:
     """The flag that would just let `value` through."""
-    match bound.name:
+    match bound.figure:
+        case "latency" if not math.isfinite(value):
+            return f"a measurement at {bound.target}"
         case "latency":
-            return f"--max-latency {_round_up(value)}ms"
+            return f"--max-latency {'' if bound.target is None else bound.target + '='}{_round_up(value)}ms"
         case "size":
             return f"--max-size {_round_up(value / 1e6)}MB"
         case "accuracy_drop":

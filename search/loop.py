@@ -87,7 +87,7 @@ class Summary:
         done: designs in a final state, earlier sessions included.
         failed: how many of them failed.
         duplicates: proposals thrown away unevaluated.
-        evaluated: designs that this session finished.
+        evaluated: designs that this session evaluated; those whose scores were known do not count.
         seconds: that it took.
         designs_per_second: `evaluated` over `seconds`.
         worker_busy_share: the workers' seconds in evaluations over the seconds they had.
@@ -237,7 +237,7 @@ class _Session:
         trial = self._record.finish(self._running[evaluation.key], evaluation)
         del self._running[evaluation.key]
         self._done += 1
-        self._evaluated += 1
+        self._evaluated += evaluation.attempts > 0  # one that was looked up took none
         self._failed += trial.state == "failed"
         self._worked += evaluation.seconds
         return trial

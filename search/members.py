@@ -1,13 +1,23 @@
 """Figures of members, from what search recorded or the assessor measured. Knows both shapes; measures nothing."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluators.base import Accuracy, Assessor, Baseline, Served, Timing
-from search.figures import AccuracyFigure, Estimate, LatencyFigure, MemberFigures, SizeFigure, ThroughputFigure
+from search.figures import (
+    AccuracyFigure,
+    Estimate,
+    LatencyFigure,
+    MemberFigures,
+    SizeFigure,
+    TargetFigures,
+    ThroughputFigure,
+)
 from search.ledger import Trial
 from spaces.design import Member
+from spaces.objectives import AT, LATENCY, latency_at
 
 # Below this share of equal predictions an exported artefact is not what search scored.
 AGREEMENT = 0.995
@@ -27,6 +37,8 @@ def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
     """What is known before verification: figures on the search rows, predictions of latency and size."""
     known = {**trial.extras, **trial.values}
     latency, size = known.get("latency"), known.get("size")
+    further = [name for name in known if name.startswith(f"{LATENCY.name}{AT}")]
+    bytes_ = None if size is None else SizeFigure(int(size), 0)
     return MemberFigures(
         key=trial.key,
         kind="single",
@@ -37,64 +49,88 @@ def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
         parents=trial.parents,
         accuracy={"search": _counted(trial)} if "accuracy" in trial.extras else {},
         latency=None if latency is None else LatencyFigure(latency),
-        size=None if size is None else SizeFigure(int(size), 0),
+        size=bytes_,
+        by_target={name.partition(AT)[2]: TargetFigures(LatencyFigure(known[name]), bytes_, None) for name in further},
         fidelity={"kl": trial.values["kl"]} if "kl" in trial.values else {},
         note=note,
     )
 
 
-def verified(run: Path, each: Exported, assessor: Assessor, timing: Timing, fair_bytes: int) -> MemberFigures:
+def verified(
+    run: Path, each: Exported, assessor: Assessor, timings: Mapping[str, Timing | None], fair_bytes: int
+) -> MemberFigures:
     """What was measured of an exported member; its `note` says why it must not be picked.
 
     Args:
         run: the run's folder, which holds what search scored.
         each: the member, with its predictions on search and confirm.
         assessor: turns predictions and folders into figures.
-        timing: its latency.
+        timings: its latency by target, the first one primary; None where this machine cannot measure it.
         fair_bytes: size of the baseline `fair`.
     """
     scored = (run / "predictions" / f"{each.trial.key}.npz").read_bytes()
     agreement = assessor.agreement("search", scored, each.predictions)
     confirm = assessor.accuracy("confirm", each.predictions)
     predicted_ms, predicted_bytes = assessor.predicted(each.member)
-    note = None
-    if confirm.collapsed:
-        note = "collapsed: it predicts one class only"
-    elif agreement < AGREEMENT:
-        note = f"demoted: the exported model agrees with what search scored on {agreement:.2%} of rows only"
+    size, artifact = size_figure(assessor, each.folder, fair_bytes), str(each.folder.relative_to(run))
+    latencies = {label: latency_or_prediction(timing, predicted_ms[label]) for label, timing in timings.items()}
+    first, *further = latencies
     return replace(
-        unverified(each.trial, note),
+        unverified(each.trial, note(confirm, agreement)),
         verified=True,
         accuracy={
             "search": accuracy_figure(assessor.accuracy("search", each.predictions)),
             "confirm": accuracy_figure(confirm),
         },
-        latency=latency_figure(timing),
-        size=size_figure(assessor, each.folder, fair_bytes),
+        latency=latencies[first],
+        size=size,
         fidelity={
             **{name: each.trial.extras[name] for name in ("kl",) if name in each.trial.extras},
             "agreement": agreement,
-            "predicted_ms": predicted_ms,
+            "predicted_ms": predicted_ms[first],
+            **{latency_at(label).name.replace("latency", "predicted_ms"): predicted_ms[label] for label in further},
             "predicted_bytes": predicted_bytes,
             **assessor.vocabulary(each.member),
         },
-        artifact=str(each.folder.relative_to(run)),
+        artifact=artifact,
+        by_target={label: TargetFigures(latencies[label], size, artifact) for label in further},
     )
 
 
+def note(confirm: Accuracy, agreement: float | None) -> str | None:
+    """Why a model must not be picked; None if it may."""
+    if confirm.collapsed:
+        return "collapsed: it predicts one class only"
+    if agreement is not None and agreement < AGREEMENT:
+        return f"demoted: the exported model agrees with what search scored on {agreement:.2%} of rows only"
+    return None
+
+
+def latency_or_prediction(timing: Timing | None, predicted_ms: float) -> LatencyFigure:
+    """What was measured, or where nothing was, what is predicted, which has no rounds."""
+    return LatencyFigure(predicted_ms) if timing is None else latency_figure(timing)
+
+
 def baseline(
-    run: Path, name: str, known: Baseline, assessor: Assessor, timing: Timing, fair_bytes: int
+    run: Path,
+    known: Baseline,
+    assessor: Assessor,
+    latencies: Mapping[str, LatencyFigure | None],
+    fair_bytes: int,
 ) -> MemberFigures:
-    """What was measured of a baseline."""
+    """What was measured of a baseline; its latency by target, the first one primary, None where nobody knows it."""
+    first, *further = latencies
+    size, artifact = size_figure(assessor, known.folder, fair_bytes), str(known.folder.relative_to(run))
     return MemberFigures(
-        key=name,
+        key=known.folder.name,
         kind="baseline",
         recipe="baseline",
         verified=True,
         accuracy={"confirm": accuracy_figure(assessor.accuracy("confirm", known.predictions))},
-        latency=latency_figure(timing),
-        size=size_figure(assessor, known.folder, fair_bytes),
-        artifact=str(known.folder.relative_to(run)),
+        latency=latencies[first],
+        size=size,
+        artifact=artifact,
+        by_target={label: TargetFigures(latencies[label], size, artifact) for label in further},
     )
 
 

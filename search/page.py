@@ -197,7 +197,7 @@ def _absolute(bound: Bound) -> str:
         "latency": (bound.at_most, "ms"),
         "size": (bound.at_most / 1e6, "MB"),
         "accuracy_drop": (bound.at_most * 100, "points"),
-    }[bound.name]
+    }[bound.figure]
     return f"{value:.3g} {unit}"
 
 

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 
-from search.certificate import Candidate, Certificate, rows_needed
+from evaluators.base import Accuracy
+from search.certificate import (
+    Candidate,
+    Certificate,
+    Test,
+    certify,
+    non_inferiority_of_losses,
+    rows_needed,
+    sequence,
+)
 from search.figures import MemberFigures, Pick
 from search.select import (
     Preference,
@@ -98,6 +107,33 @@ def picks(
     }
     found += [writer.pick(name, rule(pool) if pool else None, reason) for name, (rule, reason) in extremes.items()]
     return tuple(found)
+
+
+def certified_picks(
+    members: Sequence[MemberFigures],
+    bounds: Sequence[Bound],
+    confirm: Mapping[str, Accuracy],
+    confidence: float,
+) -> tuple[Certificate | None, tuple[Pick, ...]]:
+    """The certificate, from few members frozen by search figures and tested on confirm, and the picks.
+
+    Args:
+        members: the front, with figures on search and confirm.
+        bounds: limits of the run.
+        confirm: by key, single members' answers to the confirm rows.
+        confidence: of the certificate.
+    """
+    margin = next((bound.at_most for bound in bounds if bound.name == "accuracy_drop"), None)
+    certificate = None
+    if margin is not None:
+        limit = margin
+
+        def test(key: str) -> Test:
+            return non_inferiority_of_losses(confirm[key].losses, limit, confidence)
+
+        certificate = certify(sequence(to_certify(members, bounds), limit), test)
+    discordance = {key: accuracy.discordance for key, accuracy in confirm.items()}
+    return certificate, picks(members, bounds, certificate, discordance, confidence)
 
 
 class _Writer:

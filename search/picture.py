@@ -83,13 +83,13 @@ def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
 
 def known_bounds(front: FrontFile) -> tuple[Bound, ...]:
     """The limits in absolute units, without shares of a figure of `fair` that an interrupted run does not have yet."""
-    fair = front.baselines.get("fair")
-    known = {
-        "latency": fair is not None and fair.latency is not None,
-        "size": fair is not None and fair.size is not None,
-        "accuracy_drop": fair is not None and fair.accuracy.get("confirm") is not None,
+    known = front.fair_figures()
+    asked = {
+        name: text
+        for name, text in front.limits.items()
+        if not text.endswith("%") or name.removesuffix("_drop") in known
     }
-    return front.bounds({name: text for name, text in front.limits.items() if not text.endswith("%") or known[name]})
+    return front.bounds(asked)
 
 
 def staircase(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from search import front_file, tables
 from search.figures import Estimate, MemberFigures, Pick
 from search.front_file import FrontFile
+from search.remeasured import Off
 from search.select import Preference
 from search.select import select as choose
 from spaces.errors import ConfigError, DataError, RunError
@@ -26,6 +27,7 @@ class Asked:
         prefer: which objective decides.
         keep: whether the run's own limits stay in force.
         cascade: whether a cascade is wanted instead of a single model.
+        target: label of the target whose figures decide; None: the first.
     """
 
     limits: Mapping[str, str]
@@ -33,6 +35,7 @@ class Asked:
     prefer: str | None
     keep: bool
     cascade: bool = False
+    target: str | None = None
 
 
 def load(folder: Path) -> FrontFile:
@@ -74,6 +77,9 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
     parts = [_columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    if len(loaded.labels) > 1:
+        parts.append("mean latency by target, ms:")
+        parts.append(_columns(*tables.target_table(loaded, [row.key for row in rows])))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
         parts.append(_columns(tables.HEADER, [row.cells() for row in cascades]))
@@ -94,7 +100,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         LimitError: a limit with a wrong unit.
         RunError: the folder is no run, or holds no exported model for the pick.
     """
-    loaded = load(folder)
+    loaded = load(folder) if asked.target is None else load(folder).seen_from(asked.target)
     limits = {**(loaded.limits if asked.keep else {}), **asked.limits}
     for name, text in asked.limits.items():
         Limit.parse(name, text)
@@ -120,6 +126,27 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
     if export is not None:
         lines.append(f'Wrote {export}. Try it: paretoformer predict {export} --text "..."')
     return "\n".join(lines)
+
+
+def confirmed(front: FrontFile, label: str, off: Off | None) -> str:
+    """What measuring at a target said of its members."""
+    place = front.labels.index(label)
+    here = [member if place == 0 else member.seen_from(label) for member in front.members]
+    timed = [member for member in here if member.latency is not None and member.latency.rounds]
+    same = [share for member in front.members if (share := _agreement(member, label, first=place == 0)) is not None]
+    said = [f"{label}: {len(timed)} members measured"]
+    if same:
+        said.append(f"at least {min(same):.2%} of their answers are those that search scored")
+    if off is not None:
+        said.append(f"predicted latency was off by {off.mean:.1%} on average and {off.largest:.1%} at most")
+    return "; ".join(said)
+
+
+def _agreement(member: MemberFigures, label: str, *, first: bool) -> float | None:
+    if first:
+        return member.fidelity.get("agreement")
+    there = member.by_target.get(label)
+    return None if there is None else there.agreement
 
 
 def outcome(folder: Path) -> str:

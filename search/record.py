@@ -5,10 +5,10 @@ newest. Reading never changes anything, so a search can be watched while it runs
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +21,8 @@ from spaces.objectives import Bound, Complete, Evaluation, Failed, Objective, St
 from spaces.whole import write_whole
 
 __all__ = ["Record", "Trial"]
+
+Figures: TypeAlias = Callable[[Trial], Mapping[str, float]]
 
 _DUPLICATES = "duplicates"
 _STATES: dict[TrialState, State] = {
@@ -43,6 +45,8 @@ class Record:
         self.study = studies[-1]
         self.objectives = tuple(Objective(**fields) for fields in self.study.user_attrs["objectives"])
         self.bounds = tuple(Bound(**fields) for fields in self.study.user_attrs["bounds"])
+        # Of other targets, and so other objectives, there may be studies too.
+        self._named = {each.study_name: [one["name"] for one in each.user_attrs["objectives"]] for each in studies}
         self._place = place
         self._studies = tuple(studies)
         self._expected: dict[str, FrozenTrial] = {}
@@ -99,13 +103,33 @@ class Record:
         place = Place(folder, storage, study)
         return cls(place, place.load())
 
-    def reopen_with(self, bounds: Sequence[Bound]) -> "Record":
-        """The same run under other limits: a new study with this one's trials, their constraints computed anew."""
-        if tuple(bounds) == self.bounds:
+    def reopen_with(
+        self,
+        bounds: Sequence[Bound],
+        objectives: Sequence[Objective] | None = None,
+        figures: Figures = lambda trial: {},
+    ) -> "Record":
+        """The same run under other limits, or for other targets: a new study with this one's trials.
+
+        Args:
+            bounds: limits that constraints are computed from.
+            objectives: in the order of the new study's values; the old ones if None.
+            figures: of a complete trial, those that are others now.
+
+        Returns:
+            The record that goes on, itself where nothing changes.
+
+        Raises:
+            RunError: a trial has no figure for an objective or a limit.
+        """
+        wanted = self.objectives if objectives is None else tuple(objectives)
+        complete = [trial for trial in map(self.trial, self._ended) if trial.state == "complete"]
+        changed = {trial.number: dict(figures(trial)) for trial in complete}
+        if (tuple(bounds), wanted) == (self.bounds, self.objectives) and not any(changed.values()):
             return self
-        new = self._place.create(self.objectives, bounds)
+        new = self._place.create(wanted, bounds)
         for frozen in _started(self.study):
-            new.add_trial(self._under(bounds, frozen))
+            new.add_trial(self._under(bounds, wanted, frozen, changed.get(frozen.number, {})))
         return Record(self._place, [*self._studies, new])
 
     def trials(self) -> list[Trial]:
@@ -253,19 +277,25 @@ class Record:
         return optuna.Trial(self.study, self._ids[number])
 
     def _values(self, key: str, outcome: Complete) -> list[float]:
-        missing = [objective.name for objective in self.objectives if objective.name not in outcome.values]
-        if missing:
-            raise RunError(f"The evaluation of {key} lacks {', '.join(missing)}; found {', '.join(outcome.values)}.")
-        return [outcome.values[objective.name] for objective in self.objectives]
+        return _in_order(self.objectives, key, outcome.values)
 
-    def _under(self, bounds: Sequence[Bound], frozen: FrozenTrial) -> FrozenTrial:
+    def _under(
+        self,
+        bounds: Sequence[Bound],
+        objectives: Sequence[Objective],
+        frozen: FrozenTrial,
+        changed: Mapping[str, float],
+    ) -> FrozenTrial:
         copy = deepcopy(frozen)
         copy.system_attrs = {
             name: value for name, value in frozen.system_attrs.items() if not name.startswith("constraints")
         }
         if frozen.state == TrialState.COMPLETE:
             trial = self._trial(frozen, self.study)
-            for name, excess in excesses(bounds, trial.values, trial.extras).items():
+            extras, known = {**trial.extras, **changed}, {**trial.extras, **trial.values, **changed}
+            copy.user_attrs = {**frozen.user_attrs, "extras": extras}
+            copy.values = _in_order(objectives, trial.key, known)
+            for name, excess in excesses(bounds, known, extras).items():
                 copy.set_constraint(name, excess)
         return copy
 
@@ -280,8 +310,8 @@ class Record:
 
     def _trial(self, frozen: FrozenTrial, study: optuna.Study) -> Trial:
         attributes = frozen.user_attrs
-        names = [objective.name for objective in self.objectives]
-        values = dict(zip(names, frozen.values, strict=True)) if frozen.values else attributes.get("values", {})
+        told = zip(self._named[study.study_name], frozen.values or (), strict=False)
+        values = dict(told) if frozen.values else attributes.get("values", {})
         begun = frozen.datetime_start.timestamp() if frozen.datetime_start else None
         started = attributes.get("started", begun)
         seconds = attributes.get("seconds", 0.0)
@@ -304,6 +334,13 @@ class Record:
             error=attributes.get("error"),
             parents=tuple(attributes.get("parents", ())),
         )
+
+
+def _in_order(objectives: Sequence[Objective], key: str, values: Mapping[str, float]) -> list[float]:
+    missing = [objective.name for objective in objectives if objective.name not in values]
+    if missing:
+        raise RunError(f"The evaluation of {key} lacks {', '.join(missing)}; found {', '.join(values)}.")
+    return [values[objective.name] for objective in objectives]
 
 
 def _started(study: optuna.Study) -> Iterator[FrozenTrial]:

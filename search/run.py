@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Score
-from search import present, wiring
+from search import front_file, present, wiring
 from search.config import RunConfig, merged
+from search.front_file import FrontFile
 from search.loop import Meter
 from search.loop import run as loop
 from search.progress import Display
 from search.record import Record
+from search.remeasured import off, remeasured
 from search.runners.base import evaluated
 from search.runners.inline import InlineRunner
-from search.so_far import CONFIG, driving, read_config
+from search.so_far import driving, read_config, write_config
 from spaces.errors import CallerError, RunError
 from spaces.knobs import IntRange
-from spaces.objectives import OBJECTIVES
 from spaces.space import Space
 
 if TYPE_CHECKING:
     from evaluators.ladder.steps import Settings
     from evaluators.prepare import Prepared
+    from evaluators.tasks.base import Splits
     from spaces.design import Member
 
 SUMMARY = "search.json"
@@ -61,7 +63,7 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
         cure = f"Go on with `paretoformer resume {folder}`, or name another folder with --out."
         raise RunError(f"{folder} is not empty. {cure}")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(config.to_yaml())
+    write_config(folder, config, [each.label for each in wiring.targets(config)])
     (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
     try:
         return _go_on(config, folder, display or Display(), prepared)
@@ -86,7 +88,56 @@ def verify(folder: Path, display: Display | None = None) -> int:
         prepared = wiring.prepare_run(config, folder, shown)
         space = wiring.space(config, prepared)
         record = Record.open(folder, storage=config.search.storage)
-        return _verify(config, folder, prepared, space, record, shown)
+        return _verify(config, folder, prepared, space, record, shown, again=True)
+
+
+def verify_here(folder: Path, display: Display | None = None) -> None:
+    """Measure the exported members of a run on this machine, which need not be the one that searched.
+
+    A target of the run that this machine is gets these figures; otherwise they stand under the machine's name.
+
+    Raises:
+        RunError: nothing is exported yet, or the task has other rows here.
+    """
+    from evaluators.elsewhere import remeasure
+
+    front, config = front_file.read(folder), read_config(folder)
+    exported = {member.key: folder / member.artifact for member in front.members if member.verified and member.artifact}
+    if not exported:
+        raise RunError(f"{folder} has no exported member. Run: paretoformer verify {folder}")
+    task, shown = wiring.task(config.task), display or Display()
+    with closing(shown), driving(folder):
+        texts = task.splits(config.search.seed)
+        _same_rows(front, texts)
+        known = front.situations()
+        target = next((each for each in known if wiring.here(each).key == each.key), wiring.here(known[0]))
+        found = remeasure(
+            exported,
+            {name: folder / str(each.artifact) for name, each in front.baselines.items() if each.artifact},
+            folder / "predictions",
+            task,
+            texts,
+            target,
+            inputs=config.verify.inputs,
+            rounds=config.verify.rounds,
+            processes=config.verify.processes,
+            seed=config.search.seed,
+            watch=shown.stage,
+        )
+        result = remeasured(front, target, found)
+        front_file.write(folder, result)
+        present.write_pictures(folder, shown.say)
+        shown.say(present.confirmed(result, target.label, off(front, found, target.label)))
+
+
+def _same_rows(front: FrontFile, texts: "Splits") -> None:
+    """The run's rows are known by their hashes; others would say nothing of its members."""
+    for name, split in front.splits.items():
+        if getattr(texts, name).sha256 != split.sha256:
+            raise RunError(
+                f"The {name} rows are not those of {front.run}: the task's data differ here. Bring the data that the "
+                "run was made with."
+            )
 
 
 def fresh_folder(config: RunConfig) -> Path:
@@ -182,18 +233,17 @@ def fastformers(
 
 def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared | None" = None) -> int:
     """Search until the trials or the time are used up, then verify."""
-    from evaluators.transformer import TransformerEvaluator
-
     with closing(display), driving(folder):
         prepared = given or wiring.prepare_run(config, folder, display)
         space = wiring.space(config, prepared)
         bounds = wiring.bounds(config, prepared.fair)
         wiring.refuse_impossible(bounds, config, prepared)
-        (folder / CONFIG).write_text(config.to_yaml())
-        record = wiring.record(config, folder, bounds)
+        write_config(folder, config, [each.label for each in wiring.targets(config)])
+        record = wiring.record(config, folder, bounds, space, prepared)
+        recovered = _recovered(config, folder, prepared, space, record)
         sampler = wiring.sampler(config, record, space)
         meter = Meter(config.search.trials, config.search.seconds)
-        make = partial(TransformerEvaluator, prepared.workload)
+        make = wiring.evaluator(config, prepared)
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
             summary = loop(space, sampler, runner, record, rows=config.search.rows, meter=meter, watch=display.trial)
         figures = {
@@ -204,26 +254,37 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         }
         if summary.evaluated:
             (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
-        if config.recover.members:
-            _recover(config, folder, prepared, space, record, display)
+        if config.recover.members and recovered is not None:
+            _recover(config, folder, prepared, space, record, recovered, display)
         return _verify(config, folder, prepared, space, Record.open(folder, storage=config.search.storage), display)
 
 
-def _recover(
-    config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record, display: Display
-) -> None:
-    """Distil what deserves it; the members that come out stand in a study of their own."""
-    from evaluators.transformer import TransformerEvaluator
-    from search.recover import STUDY, Plan, Recovery
-    from spaces.axes.pruning import Pruning
+def _recovered(config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record) -> Record | None:
+    """The record of distilled members, under the limits and for the targets of the search's; None if there is none."""
+    from search.recover import STUDY
 
     storage = config.search.storage
     if Record.exists(folder, storage=storage, study=STUDY):
-        recovered = Record.open(folder, storage=storage, study=STUDY).reopen_with(record.bounds)
-    else:
-        recovered = Record.create(
-            folder, objectives=record.objectives, bounds=record.bounds, storage=storage, study=STUDY
-        )
+        old = Record.open(folder, storage=storage, study=STUDY)
+        return old.reopen_with(record.bounds, record.objectives, wiring.speeds(space, prepared))
+    if not config.recover.members:
+        return None
+    return Record.create(folder, objectives=record.objectives, bounds=record.bounds, storage=storage, study=STUDY)
+
+
+def _recover(
+    config: RunConfig,
+    folder: Path,
+    prepared: "Prepared",
+    space: Space,
+    record: Record,
+    recovered: Record,
+    display: Display,
+) -> None:
+    """Distil what deserves it; the members that come out stand in a study of their own."""
+    from search.recover import Plan, Recovery
+    from spaces.axes.pruning import Pruning
+
     plan = Plan(
         members=config.recover.members,
         epochs=config.recover.epochs,
@@ -233,9 +294,9 @@ def _recover(
         objectives=config.objectives,
         most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
     )
-    with closing(wiring.runner(config, partial(TransformerEvaluator, prepared.workload))) as runner:
+    with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
         Recovery(space, record, recovered, runner, plan, display.stage).run(_steep(space))
-    Record.open(folder, storage=storage).write_csv()
+    Record.open(folder, storage=config.search.storage).write_csv()
 
 
 def _steep(space: Space) -> "list[Member]":
@@ -255,30 +316,39 @@ def _steep(space: Space) -> "list[Member]":
 
 
 def _verify(
-    config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record, display: Display
+    config: RunConfig,
+    folder: Path,
+    prepared: "Prepared",
+    space: Space,
+    record: Record,
+    display: Display,
+    *,
+    again: bool = False,
 ) -> int:
     from evaluators.assess import TransformerAssessor
-    from evaluators.transformer import TransformerEvaluator
     from search.situation import Situation
     from search.verify import verify_front
 
-    make = partial(TransformerEvaluator, prepared.workload)
+    make = wiring.evaluator(config, prepared)
     summary, latency = folder / SUMMARY, prepared.workload.latency
     situation = Situation(
         folder=folder,
         space=space,
         record=record,
-        assessor=TransformerAssessor(prepared, folder, rounds=config.verify.rounds, processes=config.verify.processes),
+        assessor=TransformerAssessor(
+            prepared, folder, rounds=config.verify.rounds, processes=config.verify.processes, again=again
+        ),
         pool=partial(wiring.runner, config, make),
         inline=partial(InlineRunner, make),
         bounds=wiring.bounds(config, prepared.fair),
+        fair=prepared.fair,
         limits={limit.name: limit.asked for limit in config.limits.limits()},
-        objectives=tuple(OBJECTIVES[name] for name in config.objectives),
+        objectives=wiring.objectives(config),
         members=config.verify.members,
         cascades=config.verify.cascades,
         confidence=config.confidence,
         seed=config.search.seed,
-        target=prepared.workload.target,
+        targets={each: wiring.is_here(config, each) for each in wiring.targets(config)},
         splits={name: (len(rows), rows.sha256) for name, rows in vars(prepared.texts).items()},
         latency_model={"spearman": latency.spearman, "mean_error": latency.mean_error, "n": len(latency.held_out)},
         search=json.loads(summary.read_text()) if summary.exists() else {},

@@ -49,6 +49,9 @@ def size_bytes(member: MemberFigures) -> int:
 
 def cost(member: MemberFigures, bound: Bound) -> float:
     """The figure that `bound` is held against, in its unit; smaller is better."""
+    if bound.target is not None:
+        there = member.by_target.get(bound.target)
+        return math.inf if there is None or there.latency is None else there.latency.mean_ms
     match bound.name:
         case "accuracy":
             return ACCURACY.cost(deciding(member).value)
@@ -91,7 +94,7 @@ def _meets_on_search(member: MemberFigures, bound: Bound) -> bool:
 
 def default_preference(bounds: Sequence[Bound]) -> Preference:
     """What decides when nobody says: see the module's docstring."""
-    limited = {"accuracy" if bound.name == "accuracy_drop" else bound.name for bound in bounds}
+    limited = {"accuracy" if bound.name == "accuracy_drop" else bound.figure for bound in bounds}
     if not limited:
         return "knee"
     order: tuple[Preference, ...] = ("accuracy", "latency", "size")

@@ -1,9 +1,10 @@
 """Exported models at work: predictions, and what they cost beside each other. Knows folders; knows no runs."""
 
 import math
+import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,16 @@ def _watched(found: "Iterable[Prediction]", total: int, shown: Display) -> "Iter
             due = time.monotonic() + _REDRAW_S
 
 
+def _setting(file: Path) -> dict[str, Any]:
+    """Threads, batch, lengths and device of a target's file, one that `profile` wrote included."""
+    from evaluators.device_profile import FORMAT
+
+    content = read_yaml(file)
+    if content.get("format") != FORMAT:
+        return content
+    return {name: content[name] for name in ("label", "runtime", "device", "threads", "batch_size", "lengths")}
+
+
 def bench(
     model_dirs: list[Path],
     task: str,
@@ -76,23 +87,91 @@ def bench(
 ) -> str:
     """Exported models side by side on a task's confirm rows, as text; with `instances` also on the whole machine."""
     from evaluators import instances as serving
-    from evaluators.assess import bench as measure
+    from evaluators.bench import bench as measure
 
     config = RunConfig.parse(
-        merged({"task": task, "target": read_yaml(target) if target else {}}, {"target.threads": threads})
+        merged({"task": task, "target": _setting(target) if target else {}}, {"target.threads": threads})
     )
+    asked = wiring.targets(config)[0]
     with closing(Display()) as shown:
         serve = None
         if instances is not None:
-            if (remark := serving.crowding(instances, config.target.threads)) is not None:
+            if (remark := serving.crowding(instances, asked.threads)) is not None:
                 shown.say(remark)
             serve = partial(
                 serving.throughput,
                 instances=instances,
-                threads=config.target.threads,
+                threads=asked.threads,
                 batch_size=batch_size or serving.BATCH_SIZES,
                 seed=seed,
                 progress=partial(shown.stage, "throughput"),
             )
-        rows = measure(model_dirs, wiring.task(config.task), wiring.target(config), seed, shown.stage, serve)
+        rows = measure(model_dirs, wiring.task(config.task), asked, seed, shown.stage, serve)
     return present.bench(rows, format)
+
+
+def profile(out: Path, asked: Mapping[str, Any], *, label: str | None, seed: int) -> str:
+    """Time this machine, write what `search --target` takes, and say how well its predictions hold.
+
+    Args:
+        out: the file.
+        asked: `threads`, `device` and `batch_size`, as the configuration of a target takes them.
+        label: names the machine; its host name by default.
+        seed: draws the models that are timed.
+    """
+    from evaluators.profiling import profile_here
+
+    setting = RunConfig.parse({"target": dict(asked)}).target[0]
+    with closing(Display()) as shown:
+        found = profile_here(
+            setting.threads,
+            setting.device,
+            label,
+            batch_size=setting.rows,
+            seed=seed,
+            progress=partial(shown.stage, "profile"),
+        )
+    found.write(out)
+    target = found.target
+    return "\n".join(
+        [
+            f"{target.label}: {target.processor}; {target.runtime} {target.runtime_version}, threads {target.threads}",
+            f"predictions for {len(found.held_out)} models that the fit had not seen are off by {found.mean_error:.1%} "
+            "on average",
+            f"Wrote {out}. Anywhere: paretoformer search --model M --task T --target {out}",
+        ]
+    )
+
+
+def cache_info() -> str:
+    """What earlier runs left on this machine, one line per kind."""
+    from evaluators.cache import cache_folder
+    from evaluators.store import Store
+
+    store = Store()
+    lines = [f"{cache_folder()}:"]
+    for kind, held in store.held().items():
+        newest = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.newest))
+        lines.append(f"  {kind:12} {held.entries:7,} figures  {held.bytes / 1e6:9.1f} MB, the newest of {newest}")
+    for entry in sorted(cache_folder().iterdir()):
+        if entry != store.file:
+            files = [path for path in (entry, *entry.rglob("*")) if path.is_file() and not path.is_symlink()]
+            size = sum(path.stat().st_size for path in files)
+            lines.append(f"  {entry.name:12} {len(files):7,} files    {size / 1e6:9.1f} MB")
+    return "\n".join(lines) if len(lines) > 1 else f"{cache_folder()}: empty"
+
+
+def cache_clear(*, everything: bool) -> str:
+    """Forget figures, or everything; what went."""
+    from evaluators.cache import cache_folder
+    from evaluators.store import Store
+
+    gone = Store().clear()
+    if not everything:
+        return f"Forgot {gone:,} figures. Checkpoints and downloads stay; --everything removes them too."
+    # Only what this project puts there: the folder may be one that the user shares with other things.
+    checkpoints, downloads = cache_folder() / "finetuned", list(cache_folder().glob("*.tar.gz"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    for archive in downloads:
+        archive.unlink()
+    return f"Forgot {gone:,} figures, all fine-tuned checkpoints and {len(downloads)} downloads."

@@ -24,12 +24,13 @@ class Situation:
         pool: makes the runner that scores members side by side.
         inline: makes a runner that works alone, for the test rows.
         bounds: the limits in absolute units; `limits` as asked.
+        fair: figures of the original that are known beforehand, by objective.
         objectives: what the front is over, once verified.
         members: how many to verify.
         cascades: how many to build of them.
         confidence: of the certificate.
         seed: of the run.
-        target: where latency is measured.
+        targets: what the models are for, the first one primary, each with whether this machine can measure for it.
         splits: by name, rows and hash.
         latency_model, search: figures that are handed on to front.json.
     """
@@ -41,13 +42,19 @@ class Situation:
     pool: Callable[[], Runner]
     inline: Callable[[], Runner]
     bounds: tuple[Bound, ...]
+    fair: Mapping[str, float]
     limits: Mapping[str, str]
     objectives: tuple[Objective, ...]
     members: int
     cascades: int
     confidence: float
     seed: int
-    target: Target
+    targets: Mapping[Target, bool]
     splits: Mapping[str, tuple[int, str]]
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
+
+    @property
+    def first(self) -> Target:
+        """The primary target."""
+        return next(iter(self.targets))

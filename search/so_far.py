@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,22 @@ from search.members import unverified
 from search.record import Record
 from search.verify import search_front
 from spaces.errors import RunError
+from spaces.whole import write_whole
 
 CONFIG = "config.resolved.yaml"
 PID = "driver.pid"
+
+
+def write_config(folder: Path, config: RunConfig, labels: Sequence[str]) -> None:
+    """Keep a run's resolved configuration, and with it the targets that are described in files, by these labels."""
+    kept = []
+    for number, (target, label) in enumerate(zip(config.target, labels, strict=True)):
+        if target.profile is not None:
+            name = f"targets/{number}.json"
+            write_whole(folder / name, Path(target.profile).read_bytes())
+            target = target.model_copy(update={"profile": name})
+        kept.append(target.model_copy(update={"label": label}))
+    write_whole(folder / CONFIG, config.model_copy(update={"target": tuple(kept)}).to_yaml())
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -25,7 +38,12 @@ def read_config(folder: Path) -> RunConfig:
     """
     if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not a run: it has no {CONFIG}. Give the folder that `search --out` wrote.")
-    return RunConfig.parse(read_yaml(folder / CONFIG))
+    config = RunConfig.parse(read_yaml(folder / CONFIG))
+    targets = (
+        each if each.profile is None else each.model_copy(update={"profile": str(folder / each.profile)})
+        for each in config.target
+    )
+    return config.model_copy(update={"target": tuple(targets)})
 
 
 def front_so_far(folder: Path) -> FrontFile:
@@ -39,6 +57,7 @@ def front_so_far(folder: Path) -> FrontFile:
     return FrontFile(
         run=folder.name,
         seed=config.search.seed,
+        targets=tuple({"label": target.label or "here"} for target in config.target),
         limits={limit.name: limit.asked for limit in config.limits.limits()},
         confidence=config.confidence,
         trials=record.counts(),

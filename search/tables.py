@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from search.figures import Estimate, MemberFigures
+from search.figures import Estimate, LatencyFigure, MemberFigures
 from search.front_file import FrontFile
 
 HEADER = (
@@ -105,15 +105,20 @@ class Row:
     meets_limits: bool | None
     note: str
 
+    @property
+    def predicted(self) -> bool:
+        """Whether all but the latency was measured: the target is another machine."""
+        return self.verified and self.mean_ms is not None and self.p95_ms is None
+
     def cells(self) -> tuple[str, ...]:
         """One text per column of HEADER; `-` where unknown."""
         note = "" if self.split == "confirm" else f" ({self.split})"
         return (
-            self.key if len(self.key) < _KEY_DIGITS else self.key[:8],
+            _short(self.key),
             ", ".join(self.picks),
             "-" if self.accuracy is None else interval(self.accuracy) + note,
             "-" if self.drop is None else interval(self.drop, 100, 2) + note,
-            _latency(self.mean_ms, self.p95_ms),
+            _latency(self.mean_ms, self.p95_ms) + (" predicted" if self.predicted else ""),
             _times(self.speedup.get("fair")),
             _times(self.speedup.get("one_liner")),
             _size(self.bytes, self.ratio),
@@ -146,6 +151,27 @@ def _rows(front: FrontFile, kind: str) -> list[Row]:
     return sorted(
         rows, key=lambda row: (not row.verified, row.mean_ms is None, row.mean_ms or 0.0, row.bytes or 0, row.key)
     )
+
+
+def target_table(front: FrontFile, keys: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A header and rows: mean latency at every target of these members, then of the baselines."""
+    known = {member.key: member for member in front.members}
+    rows = []
+    for member in (*(known[key] for key in keys if key in known), *front.baselines.values()):
+        further = (member.by_target.get(label) for label in front.labels[1:])
+        latencies = [member.latency, *(None if there is None else there.latency for there in further)]
+        rows.append((_short(member.key), *(_timed(latency) for latency in latencies)))
+    return ("key", *front.labels), rows
+
+
+def _short(key: str) -> str:
+    return key if len(key) < _KEY_DIGITS else key[:8]
+
+
+def _timed(latency: LatencyFigure | None) -> str:
+    if latency is None:
+        return "-"
+    return _latency(latency.mean_ms, latency.p95_ms) + ("" if latency.rounds else " predicted")
 
 
 def baseline_table(front: FrontFile) -> list[Row]:

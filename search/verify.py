@@ -8,20 +8,27 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from evaluators.base import Verify, VerifyCascade, Watch
+from evaluators.base import Timing, Verify, VerifyCascade, Watch
 from search import front_file
 from search.candidates import Point, choose
-from search.certificate import Certificate, Test, certify, non_inferiority_of_losses, sequence
-from search.figures import AccuracyFigure, MemberFigures, Pick
+from search.figures import AccuracyFigure, LatencyFigure, MemberFigures
 from search.front import front, front_hypervolume
 from search.front_file import FrontFile, SplitRecord
-from search.members import Exported, accuracy_figure, baseline, throughput_figure, unverified, verified
-from search.picks import picks, to_certify
+from search.members import (
+    Exported,
+    accuracy_figure,
+    baseline,
+    latency_figure,
+    throughput_figure,
+    unverified,
+    verified,
+)
+from search.picks import certified_picks
 from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
 from search.verify_cascades import Verified, verify_cascades
-from spaces.objectives import ACCURACY, THROUGHPUT, Bound, Complete, Objective
+from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, Objective, latency_at
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
@@ -35,26 +42,28 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     chosen = _chosen(situation, on_front)
     known = situation.assessor.baselines(watch)
     exported, failures = _score(situation, [trial for trial in on_front if trial.key in chosen], watch)
-    timings = situation.assessor.time({each.trial.key: each.folder for each in exported}, watch)
+    timings = _timed(situation, {each.trial.key: each.folder for each in exported}, watch)
     fair_bytes, _ = situation.assessor.sizes(known["fair"].folder)
     baselines = {
-        name: baseline(situation.folder, name, each, situation.assessor, timings[name], fair_bytes)
+        name: baseline(situation.folder, each, situation.assessor, _latencies(situation, name, timings), fair_bytes)
         for name, each in known.items()
     }
     original = situation.space.decode(situation.space.identity()).decoded
     baselines["fair"] = replace(baselines["fair"], decoded=original)
     members = [
-        verified(situation.folder, each, situation.assessor, timings[each.trial.key], fair_bytes) for each in exported
+        verified(situation.folder, each, situation.assessor, _of(each.trial.key, timings), fair_bytes)
+        for each in exported
     ]
     members = [replace(member, meets_limits=_within(member, situation.bounds)) for member in members]
     members = _with_throughput(situation, members, watch)
     sound = {member.key for member in members if member.note is None}
-    stages = Verified([each for each in exported if each.trial.key in sound], timings, known)
+    stages = Verified([each for each in exported if each.trial.key in sound], timings[situation.first.label], known)
     cascades = [
         replace(cascade, meets_limits=_within(cascade, situation.bounds))
         for cascade in verify_cascades(situation, stages, fair_bytes, watch)
     ]
-    certificate, answers = _answers(situation, [*members, *cascades], exported)
+    confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
+    certificate, answers = certified_picks([*members, *cascades], situation.bounds, confirm, situation.confidence)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
     singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]
     figures = _on_test(situation, [*singles, *_tests_of(cascades, tested, situation.folder)], watch)
@@ -63,9 +72,9 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     result = replace(
         _described(situation, reads=_reads_before(situation.folder) + bool(tested)),
         baselines=baselines,
-        hypervolume=_hypervolume(members, baselines["fair"], situation.objectives),
+        hypervolume=measured_hypervolume(members, baselines["fair"], situation.objectives),
         hypervolume_with_cascades=(
-            _hypervolume([*members, *cascades], baselines["fair"], situation.objectives) if cascades else None
+            measured_hypervolume([*members, *cascades], baselines["fair"], situation.objectives) if cascades else None
         ),
         members=tuple(_with_test(each, figures) for each in (*members, *cascades, *rest)),
         picks=answers,
@@ -73,6 +82,30 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     )
     front_file.write(situation.folder, result)
     return result
+
+
+def _timed(situation: Situation, folders: Mapping[str, Path], watch: Watch) -> dict[str, Mapping[str, Timing]]:
+    """By target, the first one primary, latencies of members and baselines; empty where this machine cannot say."""
+    return {
+        target.label: situation.assessor.time(folders, watch, target) if here else {}
+        for target, here in situation.targets.items()
+    }
+
+
+def _of(name: str, timings: Mapping[str, Mapping[str, Timing]]) -> dict[str, Timing | None]:
+    return {label: timed.get(name) for label, timed in timings.items()}
+
+
+def _latencies(
+    situation: Situation, name: str, timings: Mapping[str, Mapping[str, Timing]]
+) -> dict[str, LatencyFigure | None]:
+    """A baseline's latency by target; of those that are not timed, only the original's is predicted."""
+    found: dict[str, LatencyFigure | None] = {}
+    for label, timing in _of(name, timings).items():
+        objective = LATENCY if label == situation.first.label else latency_at(label)
+        unknown = None if name != "fair" else LatencyFigure(situation.fair[objective.name])
+        found[label] = unknown if timing is None else latency_figure(timing)
+    return found
 
 
 def search_front(record: Record) -> list[Trial]:
@@ -110,6 +143,7 @@ def _point(trial: Trial) -> Point:
         trial.extras.get("accuracy_drop_estimate"),
         trial.extras["latency"],
         trial.extras["size"],
+        {name: value for name, value in trial.extras.items() if name.startswith(f"{LATENCY.name}{AT}")},
     )
 
 
@@ -149,24 +183,6 @@ def _built(situation: Situation, trial: Trial) -> Exported:
 
 def _within(member: MemberFigures, bounds: Sequence[Bound]) -> bool:
     return all(excess <= 0 for excess in meets(member, bounds).values())
-
-
-def _answers(
-    situation: Situation, members: Sequence[MemberFigures], exported: Sequence[Exported]
-) -> tuple[Certificate | None, tuple[Pick, ...]]:
-    """The certificate, from few members frozen by search figures and tested on confirm, and the picks."""
-    confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
-    margin = next((bound.at_most for bound in situation.bounds if bound.name == "accuracy_drop"), None)
-    certificate = None
-    if margin is not None:
-        limit = margin
-
-        def test(key: str) -> Test:
-            return non_inferiority_of_losses(confirm[key].losses, limit, situation.confidence)
-
-        certificate = certify(sequence(to_certify(members, situation.bounds), limit), test)
-    discordance = {key: accuracy.discordance for key, accuracy in confirm.items()}
-    return certificate, picks(members, situation.bounds, certificate, discordance, situation.confidence)
 
 
 def _tests_of(cascades: Sequence[MemberFigures], tested: Collection[str | None], run: Path) -> list[VerifyCascade]:
@@ -213,7 +229,7 @@ def _described(situation: Situation, reads: int) -> FrontFile:
     return FrontFile(
         run=situation.folder.name,
         seed=situation.seed,
-        targets=(situation.target.to_json(),),
+        targets=tuple({**target.to_json(), "measured": here} for target, here in situation.targets.items()),
         limits=situation.limits,
         confidence=situation.confidence,
         objectives=situation.objectives,
@@ -235,8 +251,10 @@ def _reads_before(folder: Path) -> int:
     return front_file.read(folder).splits["test"].reads or 0
 
 
-def _hypervolume(members: Sequence[MemberFigures], fair: MemberFigures, objectives: Sequence[Objective]) -> float:
-    """Of the verified, sound members on confirm and measured figures."""
+def measured_hypervolume(
+    members: Sequence[MemberFigures], fair: MemberFigures, objectives: Sequence[Objective]
+) -> float:
+    """Of the verified, sound members on confirm rows, and on what the first target measured."""
     rows = [_gains(member) for member in members if member.note is None]
     return front_hypervolume(rows, _gains(fair), [objective.name for objective in objectives])
 

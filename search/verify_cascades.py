@@ -65,7 +65,7 @@ def verify_cascades(situation: Situation, known: Verified, fair_bytes: int, watc
     timed = assessor.time_stages({key: known.folder(key) for key in judged}, watch)
     candidates = [_candidate(situation, known, key, judgement, timed) for key, judgement in judged.items()]
     fair = assessor.judged_baseline("fair").right
-    found = cascade_front(candidates, assessor.timed_rows, batch_size=situation.target.batch_size)
+    found = cascade_front(candidates, assessor.timed_rows, batch_size=situation.first.batch_size)
     both = np.concatenate([fair["calibration"], fair["search"]])
     levels = float(both.mean()), float(fair["search"].mean())
     plans = choose(found, levels, situation.bounds, situation.cascades)

@@ -4,23 +4,29 @@ Imports concrete evaluators inside functions, so that reading a run never loads 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache, partial
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluators.base import Evaluator
 from search import names
 from search.config import PruningConfig, QuantizationConfig, RunConfig, TaskConfig
 from search.progress import Display
-from search.record import Record
+from search.record import Figures, Record, Trial
 from search.runners.base import Runner
 from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from spaces.errors import ConfigError, LimitError
-from spaces.objectives import ACCURACY, KL, OBJECTIVES, Bound, Objective
+from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
+from spaces.target import Target
 
 if TYPE_CHECKING:
+    from evaluators.device_profile import DeviceProfile
+    from evaluators.metrics.lane import Lane
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Task
@@ -31,7 +37,9 @@ def check(config: RunConfig) -> None:
     names.known("samplers", config.search.sampler)
     if config.search.runner == "tune" and config.search.trial_timeout is not None:
         raise ConfigError("--trial-timeout goes with --runner ray: Ray Tune does not end single trials. Leave one out.")
-    names.known("runtimes", config.target.runtime)
+    for each in config.target:
+        names.known("runtimes", each.runtime)
+    _check_targets(config)
     task(config.task)
     if config.recover.unlabeled is not None:
         from evaluators.tasks.files import unlabeled_texts
@@ -42,14 +50,39 @@ def check(config: RunConfig) -> None:
     for bits in ((widths.bits or ()) + (widths.embeddings or ())) if widths else ():
         if bits not in executed:
             raise ConfigError(
-                f"space.quantization: {config.target.runtime} does not execute {bits} bits. Choose from {executed}."
+                f"space.quantization: {_runtime(config).name} does not execute {bits} bits. Choose from {executed}."
             )
-    if config.space.vocabulary and config.space.vocabulary.others == "shared" and config.target.runtime == "torch":
+    if config.space.vocabulary and config.space.vocabulary.others == "shared" and _runtime(config).name == "torch":
         raise ConfigError(
             "space.vocabulary.others: torch has no shared rows for rare words. Write gone, or leave it out."
         )
     if not config.space.pruning and not config.space.quantization:
         raise ConfigError("space: pruning and quantization are both false, so there is nothing to search. Allow one.")
+
+
+def _check_targets(config: RunConfig) -> None:
+    known = targets(config)
+    labels = [each.label for each in known]
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f"target: two of {', '.join(labels)} have one label. Give each a label of its own.")
+    for name in ("runtime", "batch_size"):
+        found = {getattr(each, name) for each in known}
+        if len(found) > 1:
+            raise ConfigError(
+                f"target: {name} differs ({', '.join(sorted(map(str, found)))}), but the targets of a run share their "
+                "models and the answers these are judged by. Search for each in a run of its own."
+            )
+    unknown = sorted(config.limits.at.keys() - set(labels[1:]))
+    if unknown:
+        raise ConfigError(
+            f"limits: {unknown[0]!r} is no further target of this run; found {', '.join(labels[1:]) or 'none'}. "
+            "Limit the first target's latency without a label."
+        )
+    if config.verify.cascades and not is_here(config, known[0]):
+        raise ConfigError(
+            f"--cascades: cascades are chosen by measured latency, and {labels[0]} is another machine. Leave them out, "
+            "or put a target of this machine first."
+        )
 
 
 def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
@@ -62,13 +95,16 @@ def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared"
 def assignment(config: RunConfig) -> "Assignment":
     """What is to be compressed, for where."""
     from evaluators.prepare import Assignment
+    from evaluators.store import Store
     from evaluators.training.finetune import FinetuneSettings
 
     return Assignment(
         model=config.model,
         task=task(config.task),
         runtime=_runtime(config),
-        target=target(config),
+        target=targets(config)[0],
+        further=targets(config)[1:],
+        profiles=profiles(config),
         seed=config.search.seed,
         finetune=FinetuneSettings(
             epochs=config.finetune.epochs,
@@ -84,6 +120,9 @@ def assignment(config: RunConfig) -> "Assignment":
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
         exact_rows=_exact_rows(config),
+        lane=lane(config),
+        store=Store() if config.cache else None,
+        latency_age=config.cache.latency_age if config.cache else 0.0,
         unlabeled=None if config.recover.unlabeled is None else Path(config.recover.unlabeled),
         mixed=config.recover.mixed if config.recover.members else 0,
         trust_remote_code=config.trust_remote_code,
@@ -121,28 +160,90 @@ def task(config: TaskConfig) -> "Task":
 
 
 def _runtime(config: RunConfig) -> "Runtime":
-    if config.target.runtime == "torch":
+    first = targets(config)[0]
+    if first.runtime == "torch":
         from evaluators.runtimes.torch import TorchRuntime
 
         return TorchRuntime()
     from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 
-    return OnnxRuntime(config.target.device)
+    return OnnxRuntime(first.device)
 
 
-def target(config: RunConfig) -> Any:
+def profiles(config: RunConfig) -> "dict[str, DeviceProfile]":
+    """By label the targets that are described in files, whatever machine they are."""
+    from evaluators.device_profile import DeviceProfile
+
+    found = {}
+    for asked in config.target:
+        if asked.profile is not None:
+            known = DeviceProfile.read(Path(asked.profile))
+            label = asked.label or known.target.label
+            found[label] = replace(known, target=replace(known.target, label=label, lengths=asked.lengths))
+    return found
+
+
+def targets(config: RunConfig) -> tuple[Target, ...]:
+    """Where the models will be served, the first one primary."""
     from evaluators.metrics.host import this_target
 
-    asked, runtime = config.target, _runtime(config)
-    here = this_target(
-        runtime.name,
-        runtime.version,
-        threads=asked.threads,
-        batch_size=asked.batch_size,
-        lengths=asked.lengths,
-        device=asked.device,
-    )
-    return replace(here, label=asked.label)
+    described, found = iter(profiles(config).values()), []
+    for asked in config.target:
+        if asked.profile is not None:
+            found.append(next(described).target)
+            continue
+        here = this_target(
+            asked.runtime,
+            runtime_version(asked.runtime),
+            threads=asked.threads,
+            batch_size=asked.rows,
+            lengths=asked.lengths,
+            device=asked.device,
+        )
+        chips = lane(config).chips(asked.device)
+        found.append(replace(here, label=asked.label or "here", processor=chips))
+    return tuple(found)
+
+
+def lane(config: RunConfig) -> "Lane":
+    """Where latencies are measured: on the cluster's node for timing if it has one, else on this machine."""
+    return _lane(config.search.address)
+
+
+@cache
+def _lane(address: str | None) -> "Lane":
+    from evaluators.metrics.host import chips
+    from evaluators.metrics.lane import LocalLane
+    from evaluators.metrics.launch import run_worker
+
+    if address is None:
+        return LocalLane()
+    from search.runners import ray_pool
+    from search.runners.ray_lane import RayLane
+
+    ray_pool.connect(address)
+    return RayLane(run_worker, chips) if RayLane.offered() else LocalLane()
+
+
+def is_here(config: RunConfig, target: Target) -> bool:
+    """Whether the lane can measure for a target: the same processor, libraries and device."""
+    known = replace(here(target), processor=lane(config).chips(target.device))
+    return known.key == target.key
+
+
+def here(target: Target) -> Target:
+    """The same setting on this machine, labelled with its name."""
+    from evaluators.metrics.host import host_label, this_target
+
+    setting = (target.runtime, runtime_version(target.runtime), target.threads, target.batch_size, target.lengths)
+    return replace(this_target(*setting, device=target.device), label=host_label())
+
+
+def runtime_version(runtime: str) -> str:
+    """Of the library behind it, as installed here."""
+    from importlib.metadata import version
+
+    return version(runtime)
 
 
 def space(config: RunConfig, prepared: "Prepared") -> Space:
@@ -176,7 +277,7 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
 
 def _exact_rows(config: RunConfig) -> float | None:
     """The least share of the tokens in use whose rows stay exact; None where no rows are put together."""
-    asked, able = config.space.vocabulary, config.target.runtime == "onnxruntime"
+    asked, able = config.space.vocabulary, _runtime(config).name == "onnxruntime"
     if not asked or asked.others == "gone" or not (asked.others or able):
         return None
     return min(asked.shares)
@@ -215,19 +316,37 @@ def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "P
             )
 
 
-def _objectives(config: RunConfig) -> tuple[Objective, ...]:
+def objectives(config: RunConfig) -> tuple[Objective, ...]:
+    """What the front is over: latency once per target."""
+    named = tuple(OBJECTIVES[name] for name in config.objectives)
+    further = tuple(latency_at(each.label) for each in targets(config)[1:])
+    return named + (further if LATENCY in named else ())
+
+
+def _told(config: RunConfig) -> tuple[Objective, ...]:
     """What trials are told: quality stands in for accuracy while searching."""
     quality = KL if config.quality == "kl" else ACCURACY
-    return tuple(quality if name == "accuracy" else OBJECTIVES[name] for name in config.objectives)
+    return tuple(quality if each == ACCURACY else each for each in objectives(config))
 
 
-def record(config: RunConfig, folder: Path, bounds: tuple[Bound, ...]) -> Record:
-    """The run's record, opened again if it exists; other limits open a further study beside the old one."""
+def record(config: RunConfig, folder: Path, bounds: tuple[Bound, ...], space: Space, prepared: "Prepared") -> Record:
+    """The run's record, opened again if it exists; other limits or targets open a further study beside the old one."""
     storage = config.search.storage
     if not Record.exists(folder, storage=storage):
-        return Record.create(folder, objectives=_objectives(config), bounds=bounds, storage=storage)
-    record = Record.open(folder, storage=storage)
-    return record if record.bounds == bounds else record.reopen_with(bounds)
+        return Record.create(folder, objectives=_told(config), bounds=bounds, storage=storage)
+    return Record.open(folder, storage=storage).reopen_with(bounds, _told(config), speeds(space, prepared))
+
+
+def speeds(space: Space, prepared: "Prepared") -> Figures:
+    """Of a finished trial, what the run's targets say of its speed now, where it was told something else."""
+    workload = prepared.workload
+
+    def changed(trial: Trial) -> Mapping[str, float]:
+        now = workload.speeds(space.member(trial.decoded, trial.weights))
+        known = {**trial.extras, **trial.values}
+        return {name: value for name, value in now.items() if not isclose(known.get(name, 0.0), value, rel_tol=1e-9)}
+
+    return changed
 
 
 def sampler(config: RunConfig, record: Record, space: Space) -> Sampler:
@@ -241,20 +360,37 @@ def sampler(config: RunConfig, record: Record, space: Space) -> Sampler:
     return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
 
 
+def evaluator(config: RunConfig, prepared: "Prepared") -> "Callable[[], Evaluator]":
+    """What workers make: the evaluator of the workload, which looks up what earlier runs scored."""
+    from evaluators.kept_scores import KeptScores
+    from evaluators.store import Store
+    from evaluators.transformer import TransformerEvaluator
+
+    if config.cache and config.cache.quality:
+        return partial(KeptScores, prepared.workload, Store())
+    return partial(TransformerEvaluator, prepared.workload)
+
+
 def workers(config: RunConfig) -> int:
-    return config.search.workers or max(1, (os.cpu_count() or 1) // config.target.threads)
+    return config.search.workers or max(1, (os.cpu_count() or 1) // _threads(config))
+
+
+def _threads(config: RunConfig) -> int:
+    """Cores that one evaluation needs: those of the target, unless that is another machine."""
+    first = targets(config)[0]
+    return first.threads if is_here(config, first) else 1
 
 
 def runner(config: RunConfig, make: Any, *, timeout: float | None = None) -> Runner:
     """Where jobs run; `timeout` ends a job after so many seconds, for which it needs a process of its own."""
-    asked, target = config.search, config.target
+    asked, device = config.search, targets(config)[0].device
     count = workers(config)
     elastic = asked.address is not None and asked.workers is None
     shared = 1.0 if elastic else 1 / count  # all of them on one GPU, if nothing is said
     where: dict[str, Any] = {
         "address": asked.address,
-        "cpus_per_worker": asked.cpus_per_worker or target.threads,
-        "gpus_per_worker": asked.gpus_per_worker or (shared if target.device == "cuda" else 0.0),
+        "cpus_per_worker": asked.cpus_per_worker or _threads(config),
+        "gpus_per_worker": asked.gpus_per_worker or (shared if device == "cuda" else 0.0),
     }
     if asked.runner == "tune":
         from search.runners.tune import TuneRunner

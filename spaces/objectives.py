@@ -38,7 +38,14 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "accuracy_drop": {"pt": 1e-2},
 }
 RESOLVED_UNITS: Mapping[str, str] = {"latency": "ms", "size": "bytes", "accuracy_drop": "fraction"}
+# Between an objective or a limit and the label of the target that it is meant for, where that is not the first one.
+AT = "@"
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*")
+
+
+def latency_at(label: str) -> Objective:
+    """Latency on a further target of a run: `latency@LABEL`."""
+    return Objective(f"{LATENCY.name}{AT}{label}", LATENCY.goal, LATENCY.unit)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,17 @@ class Bound:
 
     @property
     def unit(self) -> str:
-        return RESOLVED_UNITS[self.name]
+        return RESOLVED_UNITS[self.figure]
+
+    @property
+    def figure(self) -> str:
+        """What is limited: `latency`, `size` or `accuracy_drop`."""
+        return self.name.partition(AT)[0]
+
+    @property
+    def target(self) -> str | None:
+        """Label of the target that the limit holds at; None: the first."""
+        return self.name.partition(AT)[2] or None
 
     def excess(self, value: float) -> float:
         """How far `value` is over the limit, relative to it; at most 0 when it holds."""
@@ -75,11 +92,12 @@ class Limit:
         Raises:
             LimitError: no unit, a unit of something else, or a value that no model can meet.
         """
-        units = UNITS[name]
+        figure = name.partition(AT)[0]
+        units = UNITS[figure]
         match = _NUMBER_AND_UNIT.fullmatch(str(text))
         unit = match[2].lower().replace("µ", "u") if match else ""
         if match is None or (unit != "%" and unit not in units):
-            examples = {"latency": "5ms or 40%", "size": "20MB or 30%", "accuracy_drop": "1pt or 1%"}[name]
+            examples = {"latency": "5ms or 40%", "size": "20MB or 30%", "accuracy_drop": "1pt or 1%"}[figure]
             raise LimitError(f"{name} limit {text!r} has no known unit. Write {examples}.")
         value = float(match[1])
         if not math.isfinite(value) or value < 0 or (value == 0 and name != "accuracy_drop"):
@@ -100,7 +118,8 @@ class Limit:
             fair: `latency` in ms, `size` in bytes, `accuracy` as a fraction.
         """
         if self.unit != "%":
-            return Bound(self.name, self.value * UNITS[self.name][self.unit], self.asked, self.statistic)
+            factor = UNITS[self.name.partition(AT)[0]][self.unit]
+            return Bound(self.name, self.value * factor, self.asked, self.statistic)
         base = fair["accuracy"] if self.name == "accuracy_drop" else fair[self.name]
         return Bound(self.name, self.value / 100 * base, self.asked, self.statistic)
 

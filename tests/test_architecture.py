@@ -19,7 +19,10 @@ TORCH_FREE = ("evaluators/base.py", "evaluators/synthetic.py")
 # Library: where it may be imported, and exceptions within.
 LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "optuna": (("search/samplers/", "search/record.py", "search/storage.py"), ()),
-    "ray": (("search/runners/ray_pool.py", "search/runners/tune.py", "search/tune.py"), ()),
+    "ray": (
+        ("search/runners/ray_lane.py", "search/runners/ray_pool.py", "search/runners/tune.py", "search/tune.py"),
+        (),
+    ),
     "torch": (("evaluators/",), TORCH_FREE),
     "transformers": (("evaluators/",), (*TORCH_FREE, "evaluators/runtimes/onnxruntime/")),
     "datasets": (("evaluators/tasks/",), ()),

@@ -13,9 +13,9 @@ from transformers import BertTokenizer
 
 from evaluators import artifact
 from evaluators.artifact import Artifact
-from evaluators.assess import contender
 from evaluators.cascade import Cascade, Stage, answers, confidence, judged, numbered
 from evaluators.cascade_export import write_cascade
+from evaluators.exported import contender
 from evaluators.metrics.fidelity import fit_temperature
 from evaluators.metrics.latency import measure
 from evaluators.metrics.latency_worker import LOADERS, Questions

@@ -1,18 +1,30 @@
 """Nodes come and go: workers follow them, and no job is lost. Several raylets on this machine stand for nodes."""
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluators.base import Score
+from evaluators.metrics.host import chips
+from evaluators.metrics.lane import LocalLane
+from evaluators.metrics.latency import Contender, Measurement, measure
+from evaluators.metrics.launch import run_worker
+from evaluators.runtimes.onnxruntime.random_encoder import random_encoder
 from evaluators.synthetic import SyntheticEvaluator, synthetic_space
 from search.runners.base import Runner
-from spaces.objectives import Complete
+from spaces.errors import ConfigError
+from spaces.objectives import Complete, Evaluation
+from spaces.shape import ModelShape
+from spaces.target import Target
+from tests.worker_evaluators import Devices
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SPACE = synthetic_space()
@@ -79,3 +91,92 @@ def test_jobs_of_a_node_that_is_killed_are_done_elsewhere(cluster: Any) -> None:
         ended = [runner.next_done(), runner.next_done()]
     assert all(evaluation is not None and isinstance(evaluation.outcome, Complete) for evaluation in ended)
     assert sorted(evaluation.attempts for evaluation in ended if evaluation is not None) == [1, 2]
+
+
+def devices(runner: Runner, jobs: int) -> list[Complete]:
+    """What every worker saw of the GPUs that Ray gave it; all of them at once."""
+    for _ in range(jobs):
+        runner.submit(job())
+    ended = [runner.next_done() for _ in range(jobs)]
+    outcomes = [evaluation.outcome for evaluation in ended if evaluation is not None]
+    assert all(isinstance(outcome, Complete) for outcome in outcomes)
+    return [outcome for outcome in outcomes if isinstance(outcome, Complete)]
+
+
+def test_every_worker_sees_the_gpu_that_is_its_own(cluster: Any) -> None:
+    from search.runners.ray_pool import RayRunner
+
+    cluster.add_node(num_cpus=4, num_gpus=2, object_store_memory=100 * 2**20)
+    with closing(RayRunner(Devices, workers=2, gpus_per_worker=1)) as runner:
+        found = devices(runner, 2)
+    assert sorted(each.extras["device"] for each in found) == [0, 1]
+    assert {each.extras["visible"] for each in found} == {1}
+
+
+def test_workers_share_a_gpu_by_fractions(cluster: Any) -> None:
+    from search.runners.ray_pool import RayRunner
+
+    cluster.add_node(num_cpus=4, num_gpus=2, object_store_memory=100 * 2**20)
+    with closing(RayRunner(Devices, workers=4, gpus_per_worker=0.5)) as runner:
+        found = devices(runner, 4)
+    assert sorted(each.extras["device"] for each in found) == [0, 0, 1, 1]
+    with closing(RayRunner(Devices, workers=None, gpus_per_worker=1)) as runner:
+        assert runner.slots == 2  # one per GPU, though there are cores for more
+
+
+def test_workers_without_a_gpu_see_none(cluster: Any) -> None:
+    from search.runners.ray_pool import RayRunner
+
+    cluster.add_node(num_cpus=4, num_gpus=2, object_store_memory=100 * 2**20)
+    with closing(RayRunner(Devices, workers=2)) as runner:
+        assert {each.extras["visible"] for each in devices(runner, 2)} == {0}
+
+
+class TestTimingLane:
+    @pytest.fixture
+    def contender(self, tmp_path: Path) -> Contender:
+        shape = ModelShape(layers=1, heads=2, head_size=8, ffn=32, hidden=16, vocab=50)
+        path = tmp_path / "model.onnx"
+        path.write_bytes(random_encoder(shape, seed=0).untouched())
+        return Contender("fair", "onnxruntime", path)
+
+    def time(self, contender: Contender, lane: Any) -> Measurement:
+        row = {"input_ids": np.arange(5), "attention_mask": np.ones(5, np.int64)}
+        return measure([contender], [row], target=Target(), rounds=2, processes=2, seed=0, lane=lane)
+
+    def test_latencies_are_measured_on_the_node_that_is_kept_for_it(self, cluster: Any, contender: Contender) -> None:
+        from search.runners.ray_lane import RayLane
+
+        assert not RayLane.offered()
+        with pytest.raises(ConfigError, match="resource 'timing'"):
+            RayLane(run_worker, chips)
+        node = cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 * 2**20)
+        cluster.wait_for_nodes()
+        lane = RayLane(run_worker, chips)
+        measured = self.time(contender, lane)
+        assert {row.node.rpartition("/")[2] for row in measured.timings} == {node.node_id[:8]}
+        assert measured["fair"].processes == 2
+        assert lane.chips("cpu") == LocalLane().chips("cpu")
+
+    def test_it_waits_until_the_node_s_cores_are_free(self, cluster: Any, contender: Contender) -> None:
+        from search.runners.ray_lane import RayLane
+        from search.runners.ray_pool import RayRunner
+
+        cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 * 2**20)
+        cluster.wait_for_nodes()
+        runner = RayRunner(partial(SyntheticEvaluator, seconds=4), workers=2)  # one on either node
+        runner.submit(job())
+        runner.submit(job())
+        ended: list[Evaluation] = []
+
+        def finish() -> None:
+            with closing(runner):
+                ended.extend(evaluation for _ in range(2) if (evaluation := runner.next_done()) is not None)
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        measured = self.time(contender, RayLane(run_worker, chips))
+        thread.join()
+        assert len(ended) == 2
+        begun = min(row.started for row in measured.timings)
+        assert all(evaluation.started + evaluation.seconds <= begun for evaluation in ended)

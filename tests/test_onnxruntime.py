@@ -18,7 +18,7 @@ from evaluators.anatomy import Anatomy
 from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime import quantize
 from evaluators.runtimes.onnxruntime.one_liner import one_liner
-from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime, _providers
 from evaluators.runtimes.torch import TorchRuntime
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import LayerBits, Quantization
@@ -55,6 +55,20 @@ def test_images_are_cut_too(family: str) -> None:
     for name, member in members(template.shape).items():
         found = OnnxRuntime().load(template.assemble(member), threads=1)(arrays(model[1]))
         np.testing.assert_allclose(found, torch_logits(member, model), atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_equal_weights_which_the_exporter_writes_once_are_found(family: str) -> None:
+    model = tiny(family)
+    with torch.no_grad():
+        for name, parameter in model[0].named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    runtime = OnnxRuntime()
+    template = runtime.template(model[0])
+    found = runtime.load(template.assemble(Member((Pruning.identity(template.shape),))), threads=1)(arrays(model[1]))
+    expected = torch_logits(Member((Pruning.identity(template.shape),)), model)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def as_written(artefact: bytes, inputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:
@@ -297,13 +311,15 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         OnnxRuntime().load(tmp_path / "absent.onnx", threads=1)
 
 
-def test_without_cuda_the_cpu_takes_over_and_says_so(
+def test_without_cuda_the_cpu_takes_over_and_says_so_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _providers.cache_clear()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     model = tiny("bert")
     artefact = OnnxRuntime().template(model[0]).assemble(Member(()))
     with caplog.at_level(logging.WARNING):
-        predictor = OnnxRuntime().load(artefact, threads=1, device="cuda")
+        for _ in range(2):
+            predictor = OnnxRuntime().load(artefact, threads=1, device="cuda")
     assert predictor(arrays(model[1])).shape == (5, 3)
     assert ["no CUDAExecutionProvider" in record.message for record in caplog.records] == [True]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evaluators.anatomy import Anatomy
-from evaluators.runtimes.torch import METADATA, TorchRuntime
+from evaluators.runtimes.torch import METADATA, TorchRuntime, _available
 from evaluators.transforms.base import apply
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
@@ -91,14 +91,16 @@ def test_files_load_like_bytes_and_draw_no_random_numbers(tmp_path: Path) -> Non
     assert np.array_equal(found, runtime.load(artefact, threads=1)(arrays(inputs)))
 
 
-def test_without_cuda_the_cpu_takes_over_and_says_so(
+def test_without_cuda_the_cpu_takes_over_and_says_so_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _available.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     model, inputs = tiny("bert")
     artefact = TorchRuntime().template(model).assemble(Member(()))
     with caplog.at_level(logging.WARNING):
-        predictor = TorchRuntime().load(artefact, threads=1, device="cuda")
+        for _ in range(2):
+            predictor = TorchRuntime().load(artefact, threads=1, device="cuda")
     assert predictor.device == torch.device("cpu")
     assert predictor(arrays(inputs)).shape == (5, 3)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -111,7 +113,8 @@ def test_cuda_computes_what_the_cpu_computes() -> None:
     runtime = TorchRuntime()
     artefact = runtime.template(model).assemble(member("bert", 0))
     found = runtime.load(artefact, threads=1, device="cuda")(arrays(inputs))
-    np.testing.assert_allclose(found, runtime.load(artefact, threads=1)(arrays(inputs)), atol=1e-3)
+    # Products of half precision: eleven bits of mantissa.
+    np.testing.assert_allclose(found, runtime.load(artefact, threads=1)(arrays(inputs)), atol=2e-2)
 
 
 def test_other_widths_are_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from evaluators.base import Accuracy, Baseline, Job, Score, Served, Timing, Verify, Watch
 from evaluators.synthetic import SyntheticConfig, SyntheticEvaluator, dtlz2, synthetic_space
 from search import front_file
-from search.figures import Estimate, ThroughputFigure
+from search.figures import Estimate, LatencyFigure, ThroughputFigure
 from search.front_file import FrontFile
 from search.record import Record
 from search.situation import Situation
@@ -20,6 +20,8 @@ from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, THROUGHPUT, Bound, Co
 from spaces.target import Target
 
 ROWS = 1500
+HERE = Target()
+FAR = {"latency@far": 3.0}  # what search predicted of every member there
 SPACE = synthetic_space(3)
 
 
@@ -55,8 +57,8 @@ class Bench:
     def agreement(self, split: str, left: bytes, right: bytes) -> float:
         return 0.9 if left == self._differs.encode() else 1.0
 
-    def time(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Timing]:
-        self.diary.append("time")
+    def time(self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None) -> Mapping[str, Timing]:
+        self.diary.append("time" if target in (None, HERE) else f"time at {target.label}")
         figures = {name: dtlz2(_point(folder))[1] * 10 + 0.5 for name, folder in folders.items()}
         timed = {"fair": 10.0, "one_liner": 5.0, **figures}
         return {n: Timing(ms, ms, ms, 9, 3, {"fair": (10 / ms, 9 / ms, 11 / ms)}) for n, ms in timed.items()}
@@ -71,8 +73,8 @@ class Bench:
     def sizes(self, folder: Path) -> tuple[int, int]:
         return (int(dtlz2(_point(folder))[2] * 2e7) + 1000 if folder.exists() else 20_000_000), 700
 
-    def predicted(self, member: Member) -> tuple[float, int]:
-        return 1.0, 1000
+    def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
+        return {"here": 1.0, "two": 2.0, "far": 3.0}, 1000
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
@@ -102,7 +104,9 @@ def predicted_losses(member: Member) -> int:
 DESIGNS = [point(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.95, 1.0)]
 
 
-def situation(folder: Path, bench: Bench, bounds: tuple[Bound, ...] = ()) -> Situation:
+def situation(
+    folder: Path, bench: Bench, bounds: tuple[Bound, ...] = (), targets: Mapping[Target, bool] | None = None
+) -> Situation:
     bench.folder = folder
     record = Record.create(folder, objectives=(KL, LATENCY, SIZE), bounds=())
     for design in DESIGNS:
@@ -110,7 +114,7 @@ def situation(folder: Path, bench: Bench, bounds: tuple[Bound, ...] = ()) -> Sit
         number = record.start(design, member)
         evaluation = SyntheticEvaluator().evaluate(Score(member))
         assert isinstance(evaluation.outcome, Complete)
-        outcome = Complete(evaluation.outcome.values, {**evaluation.outcome.extras, **evaluation.outcome.values})
+        outcome = Complete(evaluation.outcome.values, {**evaluation.outcome.extras, **evaluation.outcome.values, **FAR})
         lost = str(predicted_losses(member)).encode()
         record.finish(number, replace(evaluation, outcome=outcome, predictions=lost))
     return Situation(
@@ -121,13 +125,14 @@ def situation(folder: Path, bench: Bench, bounds: tuple[Bound, ...] = ()) -> Sit
         pool=lambda: bench,
         inline=lambda: bench,
         bounds=bounds,
+        fair={"latency": 10.0, "latency@two": 20.0, "latency@far": 30.0},
         limits={bound.name: bound.asked for bound in bounds},
         objectives=(ACCURACY, LATENCY, SIZE),
         members=24,
         cascades=0,
         confidence=0.95,
         seed=0,
-        target=Target(),
+        targets=targets or {HERE: True},
         splits={name: (ROWS, name) for name in ("search", "confirm", "test")},
         latency_model={},
         search={},
@@ -243,3 +248,48 @@ def test_baselines_are_measured_like_members(tmp_path: Path, name: str) -> None:
     assert baseline.latency is not None
     assert baseline.size is not None
     assert baseline.size.ratio == {"fair": 1.0}
+
+
+def test_targets_of_this_machine_are_all_measured_and_those_of_others_predicted(tmp_path: Path) -> None:
+    bench = Bench()
+    targets = {HERE: True, Target(label="two", threads=2): True, Target(label="far", processor="other"): False}
+    front = verify_front(situation(tmp_path, bench, targets=targets), lambda stage, done, total: None)
+    assert [entry for entry in bench.diary if entry.startswith("time")] == ["time", "time at two"]
+    assert [(each["label"], each["measured"]) for each in front.targets] == [
+        ("here", True),
+        ("two", True),
+        ("far", False),
+    ]
+    member = next(member for member in front.members if member.verified)
+    assert member.latency is not None
+    assert member.latency.rounds == 9
+    two, far = member.by_target["two"].latency, member.by_target["far"].latency
+    assert two is not None
+    assert two.rounds == 9
+    assert far == LatencyFigure(3.0)
+    assert member.fidelity["predicted_ms@far"] == 3.0
+    assert front.baselines["fair"].by_target["far"].latency == LatencyFigure(30.0)
+    assert front.baselines["one_liner"].by_target["far"].latency is None
+
+
+def test_a_limit_at_a_further_target_holds_there(tmp_path: Path) -> None:
+    targets = {HERE: True, Target(label="far", processor="other"): False}
+    for at_most, met in ((3.0, True), (2.9, False)):
+        limit = Bound("latency@far", at_most, f"{at_most}ms")
+        folder = tmp_path / str(at_most)
+        folder.mkdir()
+        record = situation(folder, Bench(), (limit,), targets)
+        front = verify_front(record, lambda stage, done, total: None)
+        assert {member.meets_limits for member in front.members if member.verified} == {met}
+        assert (next(pick for pick in front.picks if pick.name == "limits").key is not None) == met
+
+
+def test_where_the_first_target_is_another_machine_latency_is_predicted(tmp_path: Path) -> None:
+    bench = Bench()
+    far = Target(label="far", processor="other")
+    front = verify_front(situation(tmp_path, bench, targets={far: False}), lambda stage, done, total: None)
+    assert "time" not in bench.diary
+    assert all(member.latency == LatencyFigure(3.0) for member in front.members if member.verified)
+    assert front.baselines["fair"].latency == LatencyFigure(10.0)
+    assert front.hypervolume is not None
+    assert front_file.read(tmp_path) == front

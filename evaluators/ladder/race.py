@@ -14,9 +14,9 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from evaluators.assess import contender
 from evaluators.base import Watch
 from evaluators.cores import usable_instances
+from evaluators.exported import contender
 from evaluators.ladder import worker
 from evaluators.ladder.padding import padded
 from evaluators.ladder.steps import LINEAR, Settings, Step

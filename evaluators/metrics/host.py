@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ def describe_host() -> dict[str, Any]:
         "accelerators": list(accelerators()),
         "os": platform.platform(),
         "python": platform.python_version(),
-        "libraries": _versions(LIBRARIES),
+        "libraries": versions(LIBRARIES),
     }
 
 
@@ -58,18 +59,27 @@ def this_target(
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Target:
     """A serving situation on this machine, labelled `here`."""
-    cpu = _cpuinfo()
-    chips = "; ".join(accelerators()) if device == "cuda" else f"{processor_name(cpu)}; {' '.join(vector_flags(cpu))}"
     return Target(
         label="here",
         device=device,
-        processor=chips,
+        processor=chips(device),
         runtime=runtime_name,
         runtime_version=runtime_version,
         threads=threads,
         batch_size=batch_size,
         lengths=lengths,
     )
+
+
+def host_label() -> str:
+    """This machine's name as the label of a target."""
+    return re.sub(r"[^\w.-]", "-", platform.node()) or "device"
+
+
+def chips(device: str) -> str:
+    """This machine's processor with its vector instructions, or its accelerators."""
+    cpu = _cpuinfo()
+    return "; ".join(accelerators()) if device == "cuda" else f"{processor_name(cpu)}; {' '.join(vector_flags(cpu))}"
 
 
 def git_commit(folder: Path) -> str | None:
@@ -117,7 +127,8 @@ def _cpuinfo() -> dict[str, str]:
     return parse_cpuinfo(CPUINFO.read_text()) if CPUINFO.exists() else {}
 
 
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
+def versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Of the distributions among `names` that are installed."""
     found = {}
     for name in names:
         try:

@@ -4,9 +4,10 @@ The protocol is architecture.md's, section 5: fresh processes one after the othe
 contenders take turns (rounds.py), raw samples kept, figures and intervals derived from them.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,11 +15,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.metrics.launch import run_worker
+from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.rounds import Protocol
 from evaluators.tasks.base import Encoded, Inputs
 from spaces.target import Target
 
+TIMINGS = "timings.csv"
 Kind: TypeAlias = Literal["onnxruntime", "torch", "pipeline", "linear", "cascade", "stage"]
 CALLED_ON_TEXTS: tuple[Kind, ...] = ("linear", "cascade", "stage")
 Samples: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
@@ -135,6 +137,7 @@ class TimingRow:
         started: seconds since the epoch.
         ended: the same.
         cpu_share: CPU time over wall time; near the number of busy threads when nothing disturbed the round.
+        node: the machine, named as in trials.csv.
     """
 
     member: str
@@ -144,6 +147,7 @@ class TimingRow:
     started: float
     ended: float
     cpu_share: float
+    node: str
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ def measure(
     block: int = 25,
     seed: int,
     progress: Progress | None = None,
+    lane: Lane | None = None,
 ) -> Measurement:
     """Time contenders beside each other in fresh processes. Nothing else of ours may run on the host meanwhile.
 
@@ -187,6 +192,7 @@ def measure(
         block: calls of one contender in a row.
         seed: of the order in which contenders take turns.
         progress: told whenever a contender begins a block.
+        lane: where to time; this machine if None.
 
     Raises:
         ParetoformerError: a contender cannot be loaded or called, or its process died.
@@ -212,11 +218,24 @@ def measure(
         "protocol": asdict(protocol),
         "seed": seed,
     }
-    results = []
+    results, lane = [], lane or LocalLane()
     for process in range(processes):
         report = _reporter(progress, process, processes)
-        results.append(run_worker({**plan, "process": process}, target.threads, report))
-    return _gathered([contender.name for contender in contenders], target, protocol, results)
+        results.append(lane.run({**plan, "process": process}, target.threads, report))
+    return _gathered([contender.name for contender in contenders], target, protocol, results, lane.node)
+
+
+def append_timings(path: Path, rows: Sequence[TimingRow]) -> None:
+    """Add rounds to a timings.csv; one that was begun by an older version keeps its columns."""
+    columns = [field.name for field in fields(TimingRow)]
+    if path.exists():
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file), columns)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        if not file.tell():
+            writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
 
 
 def timed_inputs(encoded: Encoded, rows: Sequence[int], target: Target) -> list[Inputs]:
@@ -276,7 +295,11 @@ def _reporter(progress: Progress | None, process: int, processes: int) -> Progre
 
 
 def _gathered(
-    names: Sequence[str], target: Target, protocol: Protocol, results: Sequence[Sequence[Mapping[str, Any]]]
+    names: Sequence[str],
+    target: Target,
+    protocol: Protocol,
+    results: Sequence[Sequence[Mapping[str, Any]]],
+    node: str,
 ) -> Measurement:
     """Latencies and timing rows from what the processes wrote: per process, per round, by name a Round."""
     samples = {
@@ -291,6 +314,7 @@ def _gathered(
             done[name]["started"],
             done[name]["ended"],
             done[name]["cpu_share"],
+            node,
         )
         for process, rounds in enumerate(results)
         for index, done in enumerate(rounds)

@@ -53,7 +53,7 @@ class _Worker:
         if self._evaluator is None:
             self.prepare()
         assert self._evaluator is not None
-        return replace(evaluated(self._evaluator, job), node=_here())
+        return replace(evaluated(self._evaluator, job), node=node_here())
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class RayRunner:
                 num_cpus=cpus_per_worker,
                 num_gpus=gpus_per_worker,
                 max_restarts=0,
-                runtime_env={"env_vars": _worker_environment()},
+                runtime_env={"env_vars": worker_environment()},
             )(_Worker)
             self._make = ray.put(make)
             for _ in range(workers or room):
@@ -257,8 +257,8 @@ class RayRunner:
         return replace(evaluation, attempts=evaluation.attempts + run.attempt - 1)
 
 
-def _here() -> str:
-    """This node's host name and, because a host may be several nodes, the beginning of its id."""
+def node_here() -> str:
+    """The node that this runs on: its host name and, because a host may be several nodes, the beginning of its id."""
     return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
@@ -294,7 +294,13 @@ def start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
     )
 
 
-def _worker_environment() -> dict[str, str]:
+def connect(address: str) -> None:
+    """Connect to a Ray that runs already, unless this process has; what is made later uses the same connection."""
+    if not ray.is_initialized():
+        start(address, 1, 0, quiet=True)
+
+
+def worker_environment() -> dict[str, str]:
     """One thread per worker, and this project importable from a source checkout as well as when installed."""
     spec = importlib.util.find_spec("spaces")
     assert spec is not None

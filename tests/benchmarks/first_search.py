@@ -25,7 +25,7 @@ import onnxruntime
 from report import ROOT, Claim, table, write
 
 from evaluators.artifact import Artifact
-from evaluators.assess import contender
+from evaluators.exported import contender
 from evaluators.metrics.latency import measure, sample_inputs
 from evaluators.tasks.movie_reviews import MovieReviews
 from evaluators.tasks.splits import SplitSizes

@@ -44,10 +44,14 @@ class _Editor:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+        self.nodes = []
         for node in model.graph.node:
             if node.op_type == "Constant":
-                self.weights[node.output[0]] = _constant(node)
+                self.weights[node.output[0]] = _named(node.attribute[0].t, node.output[0])
+            elif node.op_type == "Identity" and node.input[0] in self.weights:  # how equal weights are written
+                self.weights[node.output[0]] = _named(self.weights[node.input[0]], node.output[0])
+            else:
+                self.nodes.append(node)
         self.by_name = {node.name.strip("/").replace("/", "."): node for node in self.nodes}
         self.producer = {output: node for node in self.nodes for output in node.output}
 
@@ -90,11 +94,11 @@ class _Editor:
         return numpy_helper.to_array(self.weights[name]).astype(np.float32, copy=False)
 
 
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
-    tensor = onnx.TensorProto()
-    tensor.CopyFrom(node.attribute[0].t)
-    tensor.name = node.output[0]
-    return tensor
+def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
 
 
 def canonical(model: onnx.ModelProto, anatomy: Anatomy) -> tuple[onnx.ModelProto, tuple[LayerEnds, ...]]:

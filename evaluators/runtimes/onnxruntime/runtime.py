@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ class OnnxPredictor:
         return logits
 
 
+@cache
 def _providers(device: str) -> list[str]:
+    """What a session may use, first choice first; the CPU alone where there is nothing else, which is said once."""
     wanted = (
         ["CUDAExecutionProvider", "CPUExecutionProvider"] if device.startswith("cuda") else ["CPUExecutionProvider"]
     )

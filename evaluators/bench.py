@@ -1,0 +1,79 @@
+"""Exported models side by side, as people ask for it. Knows folders and one task; knows no run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from evaluators import artifact
+from evaluators.base import Watch
+from evaluators.exported import SINGLE, answers_of, as_it_reads, contender, design_of, has_own_vocabulary, timing
+from evaluators.instances import Throughput
+from evaluators.metrics.accuracy import Metric, paired_drop, score
+from evaluators.metrics.latency import measure, sample_inputs, timed_inputs
+from evaluators.metrics.size import inference_bytes, tokenizer_bytes
+from evaluators.tasks.base import Task, encode
+from spaces.target import Target
+
+# Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
+_SERVED_ROWS = 512
+
+Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
+
+
+def bench(
+    folders: Sequence[Path], task: Task, target: Target, seed: int, watch: Watch, serve: Serve | None = None
+) -> list[dict[str, Any]]:
+    """Exported models side by side on the confirm rows; drops and speed-ups are against the first.
+
+    Args:
+        serve: measures rows per second of the whole machine on texts (`instances.throughput`); None: left out.
+
+    Returns:
+        One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
+    """
+    texts = task.splits(seed)
+    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
+    logits, names = [], [str(folder) for folder in folders]
+    singles = [folder for folder in folders if contender("", folder).kind in SINGLE] or folders
+    original = min(singles, key=lambda folder: has_own_vocabulary(design_of(folder)))
+    model = artifact.Artifact.open(original, threads=target.threads)
+    for done, folder in enumerate(folders):
+        watch("scoring", done, len(folders))
+        logits.append(answers_of(folder, texts.confirm, target, model.max_length))
+    encoded = encode(texts.search, model.tokenizer, model.max_length)
+    rows = sample_inputs(encoded, seed=seed)
+    measured = measure(
+        [
+            as_it_reads(contender(name, folder), texts.search.take(rows), target)
+            for name, folder in zip(names, folders, strict=True)
+        ],
+        timed_inputs(encoded, rows, target),
+        texts=texts.search.take(rows).texts,
+        target=target,
+        seed=seed,
+        progress=lambda done, total: watch("timing", done, total),
+    )
+    served: Mapping[str, Throughput] = {}
+    if serve is not None:
+        some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), _SERVED_ROWS, seed=seed)
+        served = serve(dict(zip(names, folders, strict=True)), [texts.confirm.texts[row] for row in some])
+    table = []
+    for name, folder, scored in zip(names, folders, logits, strict=True):
+        figure = score(metric, scored, labels)
+        drop, low, high = paired_drop(metric, logits[0], scored, labels)
+        timed = timing(measured, name, names[:1], seed)
+        size, tokenizer = inference_bytes(folder), tokenizer_bytes(folder)
+        table.append(
+            {
+                "model": name,
+                "accuracy": {"value": figure.value, "ci95": [figure.low, figure.high], "n": figure.n},
+                "drop": {"value": drop, "ci95": [low, high]},
+                "latency": {**asdict(timed), "speedup": list(timed.speedup[names[0]])},
+                "size": {"bytes": size, "tokenizer_bytes": tokenizer},
+                **({"throughput": served[name].to_json(served[names[0]], seed)} if served else {}),
+            }
+        )
+    return table

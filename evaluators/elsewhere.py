@@ -1,0 +1,79 @@
+"""A run's exported models on a machine that did not search them. Knows folders and rows; needs no original model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from evaluators import artifact
+from evaluators.base import Remeasured, Watch
+from evaluators.exported import accuracy_against, answers_of, as_it_reads, contender, timings
+from evaluators.metrics.accuracy import Metric
+from evaluators.metrics.fidelity import agreement
+from evaluators.metrics.latency import measure, sample_inputs, timed_inputs
+from evaluators.tasks.base import Splits, Task, encode
+from evaluators.transformer import unpacked
+from spaces.target import Target
+
+
+def remeasure(
+    folders: Mapping[str, Path],
+    baselines: Mapping[str, Path],
+    predictions: Path,
+    task: Task,
+    texts: Splits,
+    target: Target,
+    *,
+    inputs: int,
+    rounds: int,
+    processes: int,
+    seed: int,
+    watch: Watch,
+) -> dict[str, Remeasured]:
+    """What exported members and baselines take and answer on this machine.
+
+    Args:
+        folders: of members, by key.
+        baselines: likewise by name, `fair` among them.
+        predictions: folder of what search scored, KEY.npz each.
+        task: names the metric.
+        texts: the run's rows.
+        target: threads, batch and lengths, on this machine.
+        inputs: how many real inputs latency is averaged over.
+        rounds: of timing in all.
+        processes: fresh ones that they are spread over.
+        seed: of the run; draws the timed inputs as it did there.
+        watch: told how far each stage is.
+    """
+    everything = {**baselines, **folders}
+    fair = artifact.Artifact.open(baselines["fair"], threads=target.threads)
+    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
+    logits = {}
+    for done, (name, folder) in enumerate(everything.items()):
+        watch("answers", done, len(everything))
+        logits[name] = answers_of(folder, texts.confirm, target, fair.max_length)
+    same = {}
+    for done, (key, folder) in enumerate(folders.items()):
+        watch("agreement", done, len(folders))
+        scored = predictions / f"{key}.npz"
+        if scored.exists():
+            there = unpacked(scored)["search"]
+            same[key] = agreement(answers_of(folder, texts.search.first(len(there)), target, fair.max_length), there)
+    encoded = encode(texts.search, fair.tokenizer, fair.max_length)
+    rows = sample_inputs(encoded, n=inputs, seed=seed)
+    timed = texts.search.take(rows)
+    measured = measure(
+        [as_it_reads(contender(name, folder), timed, target) for name, folder in everything.items()],
+        timed_inputs(encoded, rows, target),
+        texts=timed.texts,
+        target=target,
+        rounds=rounds,
+        processes=processes,
+        seed=seed,
+        progress=lambda done, total: watch("timing", done, total),
+    )
+    found = timings(measured, baselines, seed)
+    return {
+        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], labels, metric), same.get(name))
+        for name in everything
+    }

@@ -1,0 +1,107 @@
+"""Exported folders, baselines' among them: how they are called, what they answer, what was measured of them.
+
+Knows files and figures; knows no run and decides nothing.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from evaluators import artifact
+from evaluators.base import Accuracy, Timing
+from evaluators.cascade import CASCADE
+from evaluators.instance_worker import load
+from evaluators.metrics.accuracy import Labels, Metric, collapsed, correct, paired_drop, score
+from evaluators.metrics.latency import Contender, Latency, timed_inputs
+from evaluators.pool import Setup
+from evaluators.tasks.base import Rows, encode
+from evaluators.tasks.linear import LinearBaseline
+from evaluators.transformer import Logits, run
+from spaces.target import Target
+
+SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
+
+
+def contender(name: str, folder: Path) -> Contender:
+    """How a folder is timed, told by what lies in it."""
+    if (folder / CASCADE).is_file():
+        return Contender(name, "cascade", folder)
+    if (folder / "model.onnx").is_file():
+        return Contender(name, "onnxruntime", folder / "model.onnx")
+    if (folder / "design.json").is_file():
+        return Contender(name, "torch", folder / "model.safetensors")
+    if (folder / "config.json").is_file():
+        return Contender(name, "pipeline", folder)
+    return Contender(name, "linear", folder)
+
+
+def as_it_reads(known: Contender, rows: Rows, target: Target) -> Contender:
+    """The same with the rows as it reads them, if it is an exported model with a vocabulary of its own."""
+    folder = known.path.parent
+    design = design_of(folder) if known.kind in SINGLE else {}
+    if not has_own_vocabulary(design):
+        return known
+    encoded = encode(rows, AutoTokenizer.from_pretrained(folder, local_files_only=True), int(design["max_length"]))
+    return replace(known, inputs=tuple(timed_inputs(encoded, range(len(rows)), target)))
+
+
+def design_of(folder: Path) -> Mapping[str, Any]:
+    path = folder / artifact.DESIGN
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def has_own_vocabulary(design: Mapping[str, Any]) -> bool:
+    return design.get("decoded", {}).get("embeddings", {}).get("vocabulary") is not None
+
+
+def answers_of(folder: Path, rows: Rows, target: Target, max_length: int) -> Logits:
+    """Logits (rows, classes) of any folder; a checkpoint does not say itself where it cuts."""
+    kind = contender("", folder).kind
+    if kind == "linear":
+        return LinearBaseline.load(folder).logits(rows.texts)
+    if kind in SINGLE:
+        model = artifact.Artifact.open(folder, threads=target.threads)
+        return run(model.predictor, model.encode(rows), target.batch_size)
+    answer = load(Setup(str(folder), target.threads, max_length=max_length)).keep(rows.texts)
+    return answer(range(len(rows)), target.batch_size)
+
+
+def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: Metric) -> Accuracy:
+    """A metric of logits (rows, classes), and what is lost against the original's on the same rows."""
+    figure = score(metric, logits, labels)
+    drop, drop_low, drop_high = paired_drop(metric, original, logits, labels)
+    lost = correct(original, labels).astype(float) - correct(logits, labels).astype(float)
+    return Accuracy(
+        value=figure.value,
+        low=figure.low,
+        high=figure.high,
+        n=figure.n,
+        drop=drop,
+        drop_low=drop_low,
+        drop_high=drop_high,
+        collapsed=collapsed(logits),
+        losses=tuple(lost.tolist()),
+    )
+
+
+def timings(measured: Mapping[str, Latency], baselines: Collection[str], seed: int) -> dict[str, Timing]:
+    """Latencies that were measured beside each other, with the speed-up over each of the baselines among them."""
+    bases = [name for name in baselines if name != "linear"]
+    return {name: timing(measured, name, bases, seed) for name in measured}
+
+
+def timing(measured: Mapping[str, Latency], name: str, bases: Sequence[str], seed: int) -> Timing:
+    latency = measured[name]
+    return Timing(
+        mean_ms=latency.mean_ms,
+        p50_ms=latency.p50_ms,
+        p95_ms=latency.p95_ms,
+        rounds=latency.rounds,
+        processes=latency.processes,
+        speedup={base: latency.speedup(measured[base], seed) for base in bases},
+        per_call_ms=tuple(latency.per_input.tolist()),
+    )

@@ -1,0 +1,92 @@
+"""Latencies that outlive their session: an exported model that was timed here lately is not timed again.
+
+Knows folders, ages and drift; knows nothing of clocks. A machine that is faster today than it was then is told by the
+original, which every session times: its latency now over its latency then scales what is taken from the store.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from evaluators.base import Timing
+from evaluators.store import LATENCY, Store
+from spaces.design import content_key
+from spaces.target import Target
+
+
+@dataclass(frozen=True)
+class KeptTimings:
+    """Timings by what they depend on.
+
+    Args:
+        store: where they are.
+        max_age: seconds after which one is not believed any more.
+        node: where timings are made.
+        fair: folder of the original, which every session times.
+        target: where models run.
+        texts: the timed rows.
+    """
+
+    store: Store
+    max_age: float
+    node: str
+    fair: Path
+    target: Target
+    texts: Sequence[str]
+
+    def find(self, folders: Mapping[str, Path]) -> "dict[str, Kept]":
+        """By name what is known of the models in these folders."""
+        found = {}
+        for name, folder in folders.items():
+            content = self.store.get(LATENCY, self._key(folder), self.max_age)
+            if content is not None:
+                known = json.loads(content)
+                speedup = {base: tuple(triple) for base, triple in known["timing"].pop("speedup").items()}
+                per_call = tuple(known["timing"].pop("per_call_ms"))
+                found[name] = Kept(Timing(**known["timing"], speedup=speedup, per_call_ms=per_call), known["fair_ms"])
+        return found
+
+    def keep(self, folders: Mapping[str, Path], timings: Mapping[str, Timing]) -> None:
+        """Remember what one session measured, `fair` among it."""
+        for name, folder in folders.items():
+            content = {"timing": asdict(timings[name]), "fair_ms": timings["fair"].mean_ms}
+            self.store.put(LATENCY, self._key(folder), json.dumps(content).encode())
+
+    def _key(self, folder: Path) -> str:
+        # Figures of another machine, even of the same make, are not believed.
+        return content_key(
+            {
+                "model": _hashed(folder),
+                "fair": _hashed(self.fair),
+                "target": self.target.key,
+                "machine": self.node,
+                "texts": list(self.texts),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A timing, and what the original took in the same session."""
+
+    timing: Timing
+    fair_ms: float
+
+    def now(self, fair_ms: float) -> Timing:
+        """The timing as it would be where the original takes so long; speed-ups are ratios and stay."""
+        drift, then = fair_ms / self.fair_ms, self.timing
+        return replace(
+            then,
+            mean_ms=then.mean_ms * drift,
+            p50_ms=then.p50_ms * drift,
+            p95_ms=then.p95_ms * drift,
+            per_call_ms=tuple(ms * drift for ms in then.per_call_ms),
+        )
+
+
+def _hashed(folder: Path) -> dict[str, str]:
+    """Hashes of all that may be run: models and tokenizers, without words about them."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in (".md", ".py")]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
