@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
 from spaces.shape import ModelShape
-from spaces.target import Target
+from spaces.target import Device, Target
 
 TIMINGS = 50
 # Sizes of published encoders: hidden width, heads, and the most layers of a probe (wide ones take long).
@@ -66,7 +65,7 @@ class Probe:
 
 def profile_here(
     threads: int,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
     label: str | None = None,
     *,
     batch_size: int = 1,

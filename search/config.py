@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from spaces.errors import ConfigError
 from spaces.objectives import AT, LATENCY, Limit, latency_at
+from spaces.target import Device
 
 # Fewer rows per call leave a GPU waiting for kernels, unless CUDA graphs replay them, which no runtime here does.
-_GPU_BATCH = 32
+GPU_ROWS = 32
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -71,17 +72,12 @@ class TargetConfig(Section):
     """
 
     runtime: str = "onnxruntime"
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     threads: int = Field(1, ge=1)
     batch_size: int | None = Field(None, ge=1)
     lengths: Literal["real"] | Annotated[int, Field(ge=2)] = "real"
     label: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
     profile: str | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows per call."""
-        return self.batch_size or (_GPU_BATCH if self.device == "cuda" else 1)
 
     @model_validator(mode="before")
     @classmethod
@@ -91,10 +87,10 @@ class TargetConfig(Section):
     @model_validator(mode="after")
     def _profile_alone(self) -> "TargetConfig":
         said = ("runtime", "device", "threads", "batch_size")
-        if self.device == "cuda" and self.batch_size is not None and self.batch_size < _GPU_BATCH:
+        if self.device == "cuda" and self.batch_size is not None and self.batch_size < GPU_ROWS:
             raise ValueError(
                 f"batch_size {self.batch_size} on a GPU measures how fast kernels are launched, not the model; "
-                f"take {_GPU_BATCH} or more"
+                f"take {GPU_ROWS} or more"
             )
         given = [name for name in said if getattr(self, name) != type(self).model_fields[name].default]
         if self.profile is not None and given:

@@ -121,13 +121,13 @@ def profile(out: Path, asked: Mapping[str, Any], *, label: str | None, seed: int
     """
     from evaluators.profiling import profile_here
 
-    setting = RunConfig.parse({"target": dict(asked)}).target[0]
+    setting = wiring.targets(RunConfig.parse({"target": dict(asked)}))[0]
     with closing(Display()) as shown:
         found = profile_here(
             setting.threads,
             setting.device,
             label,
-            batch_size=setting.rows,
+            batch_size=setting.batch_size,
             seed=seed,
             progress=partial(shown.stage, "profile"),
         )

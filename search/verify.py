@@ -215,8 +215,8 @@ def _with_test(member: MemberFigures, figures: Mapping[str, AccuracyFigure]) -> 
 
 
 def _with_throughput(situation: Situation, members: Sequence[MemberFigures], watch: Watch) -> list[MemberFigures]:
-    """The members with their rows per second, where that is an objective."""
-    if THROUGHPUT not in situation.objectives:
+    """The members with their rows per second, where that is an objective and this machine is the first target."""
+    if THROUGHPUT not in situation.objectives or not situation.targets[situation.first]:
         return list(members)
     served = situation.assessor.throughput(
         {member.key: situation.folder / str(member.artifact) for member in members}, watch

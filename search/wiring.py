@@ -3,6 +3,7 @@
 Imports concrete evaluators inside functions, so that reading a run never loads torch.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Evaluator
 from search import names
-from search.config import PruningConfig, QuantizationConfig, RunConfig, TaskConfig
+from search.config import GPU_ROWS, PruningConfig, QuantizationConfig, RunConfig, TaskConfig
 from search.progress import Display
 from search.record import Figures, Record, Trial
 from search.runners.base import Runner
@@ -22,7 +23,7 @@ from search.samplers.base import Sampler
 from spaces.errors import ConfigError, LimitError
 from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
-from spaces.target import Target
+from spaces.target import Device, Target
 
 if TYPE_CHECKING:
     from evaluators.device_profile import DeviceProfile
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Task
+
+logger = logging.getLogger(__name__)
 
 
 def check(config: RunConfig) -> None:
@@ -76,7 +79,7 @@ def _check_targets(config: RunConfig) -> None:
     if unknown:
         raise ConfigError(
             f"limits: {unknown[0]!r} is no further target of this run; found {', '.join(labels[1:]) or 'none'}. "
-            "Limit the first target's latency without a label."
+            "Limit the first target's latency without a label; limits of a run stand in its config.resolved.yaml."
         )
     if config.verify.cascades and not is_here(config, known[0]):
         raise ConfigError(
@@ -185,24 +188,40 @@ def profiles(config: RunConfig) -> "dict[str, DeviceProfile]":
 
 def targets(config: RunConfig) -> tuple[Target, ...]:
     """Where the models will be served, the first one primary."""
-    from evaluators.metrics.host import this_target
-
     described, found = iter(profiles(config).values()), []
     for asked in config.target:
         if asked.profile is not None:
             found.append(next(described).target)
             continue
-        here = this_target(
-            asked.runtime,
-            runtime_version(asked.runtime),
-            threads=asked.threads,
-            batch_size=asked.rows,
-            lengths=asked.lengths,
-            device=asked.device,
+        device, chips = _device(config, asked.device)
+        rows = asked.batch_size or (GPU_ROWS if device == "cuda" else 1)
+        found.append(
+            Target(
+                label=asked.label or "here",
+                device=device,
+                processor=chips,
+                runtime=asked.runtime,
+                runtime_version=runtime_version(asked.runtime),
+                threads=asked.threads,
+                batch_size=rows,
+                lengths=asked.lengths,
+            )
         )
-        chips = lane(config).chips(asked.device)
-        found.append(replace(here, label=asked.label or "here", processor=chips))
     return tuple(found)
+
+
+def _device(config: RunConfig, asked: Device) -> tuple[Device, str]:
+    """The device that there is, and its chips: a CPU where a GPU is asked for in vain, which is said once."""
+    where = lane(config)
+    if asked == "cuda" and not where.chips("cuda"):
+        _no_gpu(where.node)
+        return "cpu", where.chips("cpu")
+    return asked, where.chips(asked)
+
+
+@cache
+def _no_gpu(node: str) -> None:
+    logger.warning("A GPU is asked for, and %s has none: everything is measured on its CPU.", node)
 
 
 def lane(config: RunConfig) -> "Lane":

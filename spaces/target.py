@@ -1,9 +1,11 @@
 """Where a model will run. Part of every latency, size and int8 figure and of every cache key."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from spaces.design import content_key
+
+Device: TypeAlias = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Target:
     """
 
     label: str = "here"
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     processor: str = ""
     runtime: str = "onnxruntime"
     runtime_version: str = ""

@@ -1,10 +1,15 @@
 """Nodes come and go: workers follow them, and no job is lost. Several raylets on this machine stand for nodes."""
 
+import csv
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +29,11 @@ from spaces.errors import ConfigError
 from spaces.objectives import Complete, Evaluation
 from spaces.shape import ModelShape
 from spaces.target import Target
+from tests.tiny_task import write_encoder, write_rows
 from tests.worker_evaluators import Devices
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+ROOT = Path(__file__).parents[1]
 SPACE = synthetic_space()
 RNG = random.Random(0)
 
@@ -180,3 +187,37 @@ class TestTimingLane:
         assert len(ended) == 2
         begun = min(row.started for row in measured.timings)
         assert all(evaluation.started + evaluation.seconds <= begun for evaluation in ended)
+
+
+def test_a_search_uses_both_nodes_and_times_with_nothing_beside(cluster: Any, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 * 2**20)
+    cluster.wait_for_nodes()
+    rows, encoder, run = (
+        write_rows(tmp_path / "rows.csv", rows=600),
+        write_encoder(tmp_path / "encoder"),
+        tmp_path / "run",
+    )
+    (tmp_path / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
+        "search: {trials: 16, rows: 60}\nverify: {members: 3, rounds: 3, processes: 1, inputs: 10}\n"
+        "finetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+    )
+    command = [sys.executable, "-m", "search.cli", "search", str(tmp_path / "run.yaml"), "--out", str(run)]
+    environment = {**os.environ, "PARETOFORMER_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--address", cluster.address], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    trials = list(csv.DictReader((run / "trials.csv").read_text().splitlines()))
+    timings = list(csv.DictReader((run / "timings.csv").read_text().splitlines()))
+    lane = {row["node"] for row in timings}
+    assert len(lane) == 1
+    assert {trial["node"] for trial in trials} > lane  # both nodes evaluated, the one with the lane among them
+    assert {row["member"] for row in timings} > {"fair", "one_liner"}
+    assert not [(trial["key"], row["member"]) for trial in trials for row in timings if overlap(trial, row)]
+
+
+def overlap(trial: Mapping[str, str], timing: Mapping[str, str]) -> bool:
+    """Whether a design was evaluated on a node while it timed."""
+    begun, ended = (datetime.fromisoformat(trial[name]).timestamp() for name in ("started", "ended"))
+    return trial["node"] == timing["node"] and begun < float(timing["ended"]) and float(timing["started"]) < ended

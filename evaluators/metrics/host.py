@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from spaces.target import Target
+from spaces.target import Device, Target
 
 # Instruction sets that decide how fast int8 and bf16 run, and which answers int8 gives.
 VECTOR_FLAGS = frozenset(
@@ -56,7 +56,7 @@ def this_target(
     threads: int,
     batch_size: int,
     lengths: int | Literal["real"],
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
 ) -> Target:
     """A serving situation on this machine, labelled `here`."""
     return Target(

@@ -89,6 +89,7 @@ def _searched(runs: Path, seed: int, sampler: str, trials: int, verified: int) -
             "limits": {"accuracy_drop": LIMIT},
             "search": {"sampler": sampler, "trials": trials, "seed": seed},
             "verify": {"members": verified},
+            "cache": False,
         }
     )
     shared = runs / f"{seed}-shared"

@@ -71,6 +71,7 @@ def _searched(runs: Path, seed: int, *, quick: bool) -> Path:
         "search": {"trials": 20 if quick else TRIALS, "seed": seed},
         "recover": {"members": 1 if quick else RECOVERED, "epochs": 2 if quick else EPOCHS},
         "verify": {"members": 6 if quick else 24, "cascades": 2 if quick else CASCADES},
+        "cache": False,
     }
     run.search(RunConfig.parse(config), folder)
     return folder
