@@ -22,7 +22,7 @@ def check_folders() -> None:
     """
     for package in PACKAGES:
         found, own = _init_file(package), ROOT / package / "__init__.py"
-        if found != own:
+        if found != own and not _sent_together(found, own):
             owner = _owner(found, metadata.packages_distributions().get(package, ()))
             cure = f"pip uninstall {owner}" if owner else "rename that folder or take it off the path"
             whose = f" (distribution '{owner}')" if owner else ""
@@ -41,6 +41,11 @@ def check_overwritten() -> None:
     claims = metadata.packages_distributions()
     for package in PACKAGES:
         _refuse_second_owner(ROOT / package / "__init__.py", claims.get(package, ()))
+
+
+def _sent_together(found: Path, own: Path) -> bool:
+    """Whether Ray unpacked both here for a driver: it gives each package a folder of its own."""
+    return ROOT.name.startswith("_ray_pkg_") and found.parents[2] == own.parents[2]
 
 
 def _init_file(package: str) -> Path:

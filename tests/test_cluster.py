@@ -221,3 +221,27 @@ def overlap(trial: Mapping[str, str], timing: Mapping[str, str]) -> bool:
     """Whether a design was evaluated on a node while it timed."""
     begun, ended = (datetime.fromisoformat(trial[name]).timestamp() for name in ("started", "ended"))
     return trial["node"] == timing["node"] and begun < float(timing["ended"]) and float(timing["started"]) < ended
+
+
+def test_nodes_get_the_code_from_the_driver(cluster: Any, tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import sys\n"
+        "from contextlib import closing\n"
+        "from evaluators.base import Score\n"
+        "from evaluators.synthetic import synthetic_space\n"
+        "from search.runners import ray_pool\n"
+        "from spaces.objectives import Evaluation, Failed\n"
+        "class Where:\n"  # of the script, so it travels by value
+        "    def evaluate(self, job):\n"
+        "        import spaces\n"
+        "        return Evaluation(job.key, Failed('code', spaces.__file__))\n"
+        "space = synthetic_space()\n"
+        "with closing(ray_pool.RayRunner(Where, workers=1, address=sys.argv[1])) as runner:\n"
+        "    runner.submit(Score(space.decode(space.identity())))\n"
+        "    print(runner.next_done().outcome.message)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), cluster.address]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "py_modules" in done.stdout, done.stdout + done.stderr

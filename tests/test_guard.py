@@ -72,6 +72,15 @@ def test_a_foreign_package_later_on_the_path_does_no_harm(installed: Path, tmp_p
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_packages_that_ray_unpacked_for_a_driver_belong_together(installed: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "py_modules_files" / f"_ray_pkg_{number}" for number in range(len(PACKAGES))]
+    for package, folder in zip(PACKAGES, folders, strict=True):
+        folder.mkdir(parents=True)
+        shutil.move(installed / package, folder / package)
+    done = _python("import search", *folders)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("last", ["spaces", "paretoformer"])
 def test_two_wheels_in_one_folder_are_refused_in_both_orders(installed: Path, last: str) -> None:
     if last == "spaces":

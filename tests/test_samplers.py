@@ -6,7 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from evaluators.synthetic import BYTES, MILLISECONDS, NATS, SyntheticEvaluator, synthetic_space
+from evaluators.base import Job, Score
+from evaluators.synthetic import BYTES, MILLISECONDS, NATS, SyntheticConfig, SyntheticEvaluator, synthetic_space
 from search.loop import Meter, run
 from search.record import Record
 from search.runners.inline import InlineRunner
@@ -186,3 +187,39 @@ def test_neighbours_are_near_and_in_the_space() -> None:
         assert all(knobs[name].contains(moved[name]) for name in knobs)
         assert abs(float(moved["cut"]) - 0.5) <= 0.2 + 1e-9
         assert abs(int(moved["depth"]) - 6) <= 1
+
+
+class Fragile:
+    """Fails where one of the coordinates is in its upper half; counts in which way."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        assert isinstance(job, Score)
+        if job.member.config(SyntheticConfig).point[3] > 0.5:
+            raise ValueError("odd")
+        return SyntheticEvaluator().evaluate(job)
+
+
+@pytest.mark.parametrize("make", [None, random, tpe, nsga2])
+def test_where_designs_keep_failing_samplers_go_elsewhere(tmp_path: Path, make: MakeSampler | None) -> None:
+    record, space = new_record(tmp_path), synthetic_space(6)
+    sampler: Sampler = (
+        AutoSampler(record, space, seed=0, trials=120)
+        if make is None
+        else OptunaSampler(record, space, make, seed=0, trials=120)
+    )
+    run(space, sampler, InlineRunner(Fragile), record, rows=None, meter=Meter(120))
+    failed = [trial.state == "failed" for trial in record.trials()]
+    assert sum(failed[:20]) >= 4  # it had to be found out
+    assert sum(failed[-40:]) <= 8  # where chance would fail 20 times
+
+
+def test_failures_everywhere_keep_nobody_out(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path), synthetic_space(4)
+
+    class Broken:
+        def evaluate(self, job: Job) -> Evaluation:
+            raise ValueError("a full disk")
+
+    sampler = OptunaSampler(record, space, random, seed=0, trials=30)
+    run(space, sampler, InlineRunner(Broken), record, rows=None, meter=Meter(30))
+    assert len(record.trials()) == 30

@@ -26,6 +26,7 @@ from spaces.errors import ConfigError
 from spaces.objectives import Evaluation, Failed
 
 logger = logging.getLogger(__name__)
+PACKAGES = ("spaces", "evaluators", "search")
 _ATTEMPTS = 2
 _OBJECT_STORE_BYTES = 512 * 2**20
 # How long a cluster's first node is waited for, and how often a cluster is looked at.
@@ -290,7 +291,8 @@ def start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
         address=address or "local",
         logging_level=logging.ERROR if quiet else logging.INFO,
         log_to_driver=not quiet,
-        **({} if address else here),
+        # Nodes get this project's code from here, whatever version they have installed, or none.
+        **({"runtime_env": {"py_modules": [str(_package(name)) for name in PACKAGES]}} if address else here),
     )
 
 
@@ -302,11 +304,16 @@ def connect(address: str) -> None:
 
 def worker_environment() -> dict[str, str]:
     """One thread per worker, and this project importable from a source checkout as well as when installed."""
-    spec = importlib.util.find_spec("spaces")
+    folders = [str(_package("spaces").parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+
+
+def _package(name: str) -> Path:
+    """The folder of one of this project's packages."""
+    spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.origin is not None
-    folders = [str(Path(spec.origin).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+    return Path(spec.origin).resolve().parent
 
 
 def _too_small(workers: int, needs: Mapping[str, float]) -> str:

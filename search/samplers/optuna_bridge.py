@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.record import Record
+from search.samplers.failing import Failing
 from search.samplers.memory import Memory
 from search.samplers.moves import neighbour
 from search.samplers.steered import distribution, on_grid
@@ -112,6 +113,7 @@ class OptunaSampler:
         self._rng = random_module.Random(session)
         distributions = {name: distribution(knob) for name, knob in space.knobs.items()}
         self._memory = Memory(record, make(session), distributions)
+        self._failing = Failing(record, space.knobs)
 
     def ask(self) -> Design | None:
         if not self._queue and not self._used_up:
@@ -135,7 +137,7 @@ class OptunaSampler:
                 return self._enter(seed)
         self._turn += 1
         if self._alternative is not None and self._turn % _ALTERNATIVES_TO_ONE:
-            found = self._first_new(self._alternative, _DUPLICATES_IN_A_ROW)
+            found = self._first_new(self._alternative, _DUPLICATES_IN_A_ROW, avoid=True)
             if found is not None:
                 return self._enter(found)
         return self._from_optuna() or self._drawn()
@@ -144,9 +146,10 @@ class OptunaSampler:
         for _ in range(_DUPLICATES_IN_A_ROW):
             trial = self._memory.propose()
             design = Design({name: on_grid(self._space.knobs[name], value) for name, value in trial.params.items()})
-            if self._is_new(design):
+            if not self._is_new(design):
+                self._record.count_duplicate()
+            elif not self._failing.holds(design):
                 return self._expected(design, trial)
-            self._record.count_duplicate()
         return None
 
     def _drawn(self) -> Design | None:
@@ -158,13 +161,13 @@ class OptunaSampler:
                 return neighbour(self._rng.choice(known), self._space.knobs, self._rng)
             return self._space.sample(self._rng)
 
-        found = self._first_new(draw, _DRAWS)
+        found = self._first_new(draw, _DRAWS, avoid=True) or self._first_new(draw, _DRAWS)
         return None if found is None else self._enter(found)
 
-    def _first_new(self, propose: Propose, draws: int) -> Design | None:
+    def _first_new(self, propose: Propose, draws: int, *, avoid: bool = False) -> Design | None:
         for _ in range(draws):
             design = propose()
-            if design is not None and self._is_new(design):
+            if design is not None and self._is_new(design) and not (avoid and self._failing.holds(design)):
                 return design
         return None
 
