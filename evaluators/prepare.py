@@ -203,6 +203,8 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             folder=(folder / "weights").resolve(),
             refit=work.compensate,
             device=work.target.device,
+            ranking=template.ranking,
+            book=template.book,
             trust_remote_code=work.trust_remote_code,
         ),
     )

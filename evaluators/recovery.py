@@ -9,7 +9,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,19 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
+from evaluators.codebook import Codebook
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
-from evaluators.training.rounding import Rounding
+from evaluators.training.rounding import Rounding, SharedRows
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import build
 from evaluators.transforms.restore import changed, put_back
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
+from spaces.axes.rare import RareTokens
 from spaces.design import Member
 from spaces.errors import RunError
 from spaces.shape import ModelShape
@@ -54,6 +56,8 @@ class Recovery:
         folder: where weights are kept, one file per id.
         refit: whether what pruning leaves is refitted before it is trained (refit.py).
         device: where to train.
+        ranking: ids of tokens, most needed first; empty: every member has the whole table.
+        book: what rows of rare words are put together from; None: all rows are exact.
         trust_remote_code: run the model author's code.
     """
 
@@ -65,6 +69,8 @@ class Recovery:
     folder: Path
     refit: bool = True
     device: str = "cpu"
+    ranking: tuple[int, ...] = ()
+    book: Codebook | None = None
     trust_remote_code: bool = False
 
     def path(self, weights: str) -> Path:
@@ -118,6 +124,7 @@ class Recoverer:
 
     def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
         kept = job.member.config(Pruning).kept_layers
+        rounding = Rounding.of(job.member.config(Quantization), student, kept)
         return distill(
             student,
             self._teacher,
@@ -126,8 +133,17 @@ class Recoverer:
             self._recovery.settings.lasting(job.epochs),
             seed=self._recovery.seed,
             device=self._recovery.device,
-            rounding=Rounding.of(job.member.config(Quantization), student, kept),
+            rounding=replace(rounding, shared=self._shared(job.member, student)),
         )
+
+    def _shared(self, member: Member, student: PreTrainedModel) -> dict[str, SharedRows]:
+        """By name of the word table its rows of rare words, as the member's artefact puts them together."""
+        rare = next((config for config in member.configs if isinstance(config, RareTokens)), RareTokens.none())
+        if rare.exact is None or self._recovery.book is None:
+            return {}
+        words = student.get_input_embeddings()
+        name = next(name for name, module in student.named_modules() if module is words)
+        return {name: SharedRows.of(rare, self._recovery.ranking, self._recovery.book)}
 
     @cached_property
     def _original(self) -> PreTrainedModel:

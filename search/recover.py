@@ -23,6 +23,8 @@ STUDY = RECIPE = "recovered"
 _LEFT_OF_UNTRAINED = 0.3
 # Share of an epoch's cost that does not shrink with the student.
 _FIXED_COST = 0.3
+# Share of a limit on accuracy that the safest of the members within it leave unused.
+_MOST_UNUSED = 0.7
 # Below this drop there is nothing to recover that measuring could show.
 _NOTHING_LOST = 0.002
 
@@ -108,7 +110,8 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
     """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
 
     Where there is a limit on accuracy, half of the places go to those that are expected to keep to it, by what they
-    gain in the other objectives; the others may go beyond: as first stages of cascades they need not keep to it.
+    gain in the other objectives: from those that use all of the limit to those that leave most of it unused, because
+    expectations err. The others may go beyond: as first stages of cascades they need not keep to it.
 
     Args:
         pool: candidates.
@@ -139,8 +142,11 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
     costs = [name for name in plan.objectives if name != "accuracy"]
     if plan.most_lost is not None and costs:
         worst = plan.fair["accuracy"] - plan.most_lost
-        within = [each for each in left if each.expected <= plan.most_lost]
-        choose(-(-count // 2), within, [row for row in rows if row["accuracy"] >= worst], costs)
+        places, known_within = -(-count // 2), [row for row in rows if row["accuracy"] >= worst]
+        for place in range(places):
+            used = 1 - _MOST_UNUSED * place / max(1, places - 1)
+            within = [each for each in _others(left, chosen, plan) if each.expected <= used * plan.most_lost]
+            choose(place + 1, within, known_within, costs)
     choose(count, _others(left, chosen, plan), rows + [each.figures(plan.fair) for each in chosen], plan.objectives)
     return chosen
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Evaluator
 from search import names
-from search.config import GPU_ROWS, PruningConfig, QuantizationConfig, RunConfig, TaskConfig
+from search.config import GPU_ROWS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig, TaskConfig
 from search.progress import Display
 from search.record import Figures, Record, Trial
 from search.runners.base import Runner
@@ -175,39 +175,40 @@ def _runtime(config: RunConfig) -> "Runtime":
 
 def profiles(config: RunConfig) -> "dict[str, DeviceProfile]":
     """By label the targets that are described in files, whatever machine they are."""
-    from evaluators.device_profile import DeviceProfile
-
-    found = {}
-    for asked in config.target:
-        if asked.profile is not None:
-            known = DeviceProfile.read(Path(asked.profile))
-            label = asked.label or known.target.label
-            found[label] = replace(known, target=replace(known.target, label=label, lengths=asked.lengths))
-    return found
+    return {profile.target.label: profile for each in config.target if (profile := _described(each)) is not None}
 
 
 def targets(config: RunConfig) -> tuple[Target, ...]:
     """Where the models will be served, the first one primary."""
-    described, found = iter(profiles(config).values()), []
-    for asked in config.target:
-        if asked.profile is not None:
-            found.append(next(described).target)
-            continue
-        device, chips = _device(config, asked.device)
-        rows = asked.batch_size or (GPU_ROWS if device == "cuda" else 1)
-        found.append(
-            Target(
-                label=asked.label or "here",
-                device=device,
-                processor=chips,
-                runtime=asked.runtime,
-                runtime_version=runtime_version(asked.runtime),
-                threads=asked.threads,
-                batch_size=rows,
-                lengths=asked.lengths,
-            )
-        )
-    return tuple(found)
+    return tuple(_target(config, each) for each in config.target)
+
+
+def _target(config: RunConfig, asked: TargetConfig) -> Target:
+    described = _described(asked)
+    if described is not None:
+        return described.target
+    device, chips = _device(config, asked.device)
+    return Target(
+        label=asked.label or "here",
+        device=device,
+        processor=chips,
+        runtime=asked.runtime,
+        runtime_version=runtime_version(asked.runtime),
+        threads=asked.threads,
+        batch_size=asked.batch_size or (GPU_ROWS if device == "cuda" else 1),
+        lengths=asked.lengths,
+    )
+
+
+def _described(asked: TargetConfig) -> "DeviceProfile | None":
+    """What a target's file says, under the label and for the lengths of the configuration."""
+    from evaluators.device_profile import DeviceProfile
+
+    if asked.profile is None:
+        return None
+    known = DeviceProfile.read(Path(asked.profile))
+    label = asked.label or known.target.label
+    return replace(known, target=replace(known.target, label=label, lengths=asked.lengths))
 
 
 def _device(config: RunConfig, asked: Device) -> tuple[Device, str]:
@@ -260,9 +261,13 @@ def here(target: Target) -> Target:
 
 def runtime_version(runtime: str) -> str:
     """Of the library behind it, as installed here."""
-    from importlib.metadata import version
+    if runtime == "torch":
+        from evaluators.runtimes.torch import TorchRuntime
 
-    return version(runtime)
+        return TorchRuntime.version
+    from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+
+    return OnnxRuntime.version
 
 
 def space(config: RunConfig, prepared: "Prepared") -> Space:

@@ -159,6 +159,16 @@ def test_half_of_the_places_are_for_those_within_a_limit_on_accuracy() -> None:
     assert deserving([sound, bold], [], 2, replace(PLAN, most_lost=0.01)) == [sound, bold]
 
 
+def test_of_two_within_the_limit_one_leaves_most_of_it_unused() -> None:
+    bold, bolder, safe = (
+        candidate(0.1, 0.009, 2.0, BYTES / 8),
+        candidate(0.2, 0.0095, 1.5, BYTES / 9),
+        candidate(0.3, 0.002, 5.0, BYTES / 3),
+    )
+    chosen = deserving([bold, bolder, safe], [], 4, replace(PLAN, most_lost=0.01))
+    assert chosen[:2] == [bolder, safe]
+
+
 def test_within_the_limit_the_other_objectives_decide() -> None:
     exact, fast = candidate(0.1, 0.0, 4.0, BYTES / 2), candidate(0.2, 0.009, 3.0, BYTES / 2)
     assert deserving([exact, fast], [], 1, replace(PLAN, most_lost=0.01)) == [fast]

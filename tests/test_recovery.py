@@ -9,6 +9,7 @@ import torch
 
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
+from evaluators.codebook import codebook
 from evaluators.recovery import Recoverer, Recovery, Templates, keep, load
 from evaluators.refit import followers
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
@@ -18,6 +19,7 @@ from evaluators.transforms.base import build
 from evaluators.transforms.restore import changed, put_back
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
+from spaces.axes.rare import RareTokens
 from spaces.design import Member
 from spaces.errors import RunError
 from tests.prunings import random_pruning
@@ -146,6 +148,21 @@ def test_a_trained_member_is_assembled_like_any_other(recovery: Recovery) -> Non
         expected = student(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.numpy()
     np.testing.assert_allclose(logits(trained), expected, atol=1e-4)
     assert np.abs(logits(trained) - logits(member)).max() > 1e-3
+
+
+def test_a_member_is_trained_with_the_word_table_that_it_will_have(recovery: Recovery) -> None:
+    original = recovery.original()
+    shape = Anatomy.of(original).shape
+    table = original.get_input_embeddings().weight.detach().numpy()
+    told = replace(recovery, ranking=tuple(range(shape.vocab)), book=codebook(table / 2, range(5, shape.vocab)))
+    plain = (random_pruning(shape, 1), Quantization.uniform(shape))
+    weights = [
+        load(told.path(job.weights))[0]
+        for job in (Train(Member(configs), epochs=1) for configs in (plain, (*plain, RareTokens(5))))
+        if Recoverer(told).train(job)
+    ]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not any("word_embeddings" in name for name in weights[1])  # those stay, and so does the codebook
 
 
 def test_training_is_not_repeated_and_can_go_on(recovery: Recovery) -> None:

@@ -7,15 +7,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evaluators.anatomy import Anatomy, linear
+from evaluators.codebook import codebook
 from evaluators.runtimes.onnxruntime import lowering, quantize
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
-from evaluators.training.rounding import SMALLEST_HEAD, Rounding, by_block, by_output, by_range, straight_through
+from evaluators.training.rounding import (
+    SMALLEST_HEAD,
+    Rounding,
+    SharedRows,
+    by_block,
+    by_output,
+    by_range,
+    straight_through,
+)
 from evaluators.transforms.base import build
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import LayerBits, Quantization
+from spaces.axes.rare import RareTokens
 from spaces.design import Member
 from tests.prunings import random_pruning
-from tests.tiny_models import FFN, HEADS, LAYERS, TEXT_FAMILIES, tiny
+from tests.tiny_models import FFN, HEADS, LAYERS, POSITIONS, TEXT_FAMILIES, VOCAB, tiny
 
 WHOLE = LayerUnits(tuple(range(HEADS)), tuple(range(FFN)))
 EIGHT = Quantization((LayerBits(8, 8),) * LAYERS, embeddings=8, head=8)
@@ -152,3 +162,27 @@ def test_answers_as_the_artefact_does(bits: int) -> None:
         with Rounding.of(widths, student, kept).applied(student):
             rounded = torch.cat([student(**token).logits for token in tokens])
     assert (rounded - expected).norm() < 0.3 * (plain - expected).norm()
+
+
+def test_rows_of_rare_words_are_those_of_the_artefact() -> None:
+    model, _ = tiny("bert")
+    shape, words = Anatomy.of(model).shape, model.get_input_embeddings()
+    table = words.weight.detach().numpy()
+    ranking, exact = tuple(range(VOCAB - 1, -1, -1)), VOCAB // 2
+    # Half of each row's numbers, so that nobody takes them for the table's own.
+    book = codebook(table / 2, [token for token in range(VOCAB) if token not in ranking[:exact]])
+    configs = (Pruning.identity(shape), Quantization.uniform(shape), RareTokens(exact))
+    runtime = OnnxRuntime()
+    artefact = runtime.load(runtime.template(model).with_vocabulary(ranking, book).assemble(Member(configs)), threads=1)
+    ids = torch.arange(5, VOCAB)[None]
+    inputs = {"input_ids": ids[:, : POSITIONS - 4], "attention_mask": torch.ones_like(ids[:, : POSITIONS - 4])}
+    name = next(name for name, module in model.named_modules() if module is words)
+    rounding = Rounding({}, {}, {name: SharedRows.of(RareTokens(exact), ranking, book)})
+    with torch.no_grad():
+        plain = model(**inputs).logits
+        with rounding.applied(model):
+            found = model(**inputs).logits
+        assert torch.equal(model(**inputs).logits, plain)
+    expected = artefact({name: values.numpy() for name, values in inputs.items()})
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+    assert (found - plain).abs().max() > 1e-3

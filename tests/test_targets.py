@@ -67,6 +67,26 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match=complaint):
             wiring.check(RunConfig.parse({"target": target, "limits": limits}))
 
+    def test_two_files_of_one_machine_need_labels(self, far: Path) -> None:
+        with pytest.raises(ConfigError, match="two of far, far have one label"):
+            wiring.check(RunConfig.parse({"target": [str(far), str(far)]}))
+
+    def test_a_gpu_that_is_not_there_is_said_once_and_the_cpu_takes_over(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("evaluators.metrics.host.accelerators", tuple)
+        wiring._no_gpu.cache_clear()
+        config = RunConfig.parse({"target": {"device": "cuda"}})
+        assert wiring.targets(config) == wiring.targets(config) == (HERE,)
+        assert sum("A GPU is asked for" in record.message for record in caplog.records) == 1
+
+    def test_a_call_on_a_gpu_has_32_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("evaluators.metrics.host.accelerators", lambda: ("H100, 9.0",))
+        found = [wiring.targets(RunConfig.parse({"target": {"device": d}}))[0].batch_size for d in ("cuda", "cpu")]
+        assert found == [32, 1]
+        with pytest.raises(ConfigError, match="take 32 or more"):
+            RunConfig.parse({"target": {"device": "cuda", "batch_size": 1}})
+
     def test_a_profile_says_threads_and_device_itself(self) -> None:
         with pytest.raises(ConfigError, match="threads: the profile says that"):
             RunConfig.parse({"target": {"profile": "far.json", "threads": 2}})

@@ -6,7 +6,7 @@ The student computes with rounded numbers, and gradients pass through the roundi
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import layer_names, linear, tables
+from evaluators.codebook import Codebook
 from spaces.axes.quantization import Quantization
+from spaces.axes.rare import RareTokens
 
 # These follow what the onnxruntime artefact does; tests hold the two together.
 SMALLEST_HEAD = 16  # outputs; narrower linears of the head stay in fp32
@@ -33,10 +35,12 @@ class Rounding:
         linears: by dotted name of an nn.Linear, 8 (a scale per output; what enters is in 8 bits too) or 4 (a scale per
             block of inputs).
         tables: by dotted name of an nn.Embedding, 8 or 4 (a scale per block of a row).
+        shared: likewise, of which some rows are put together from shared parts.
     """
 
     linears: Mapping[str, int]
     tables: Mapping[str, int]
+    shared: Mapping[str, "SharedRows"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, widths: Quantization, student: PreTrainedModel, kept: Sequence[int]) -> "Rounding":
@@ -73,7 +77,40 @@ class Rounding:
                     undo.callback(module.register_forward_pre_hook(entering).remove)
             for name, bits in self.tables.items():
                 undo.callback(model.get_submodule(name).register_forward_hook(_RoundedRows(bits)).remove)
+            for name, rows in self.shared.items():
+                undo.callback(model.get_submodule(name).register_forward_hook(rows).remove)
             yield
+
+
+@dataclass(frozen=True, eq=False)
+class SharedRows:
+    """A forward hook of a table: some rows are others than its own, whatever training does to those.
+
+    Args:
+        which: whether a row is, (V,).
+        rows: what it is then, (V, D); anything elsewhere.
+    """
+
+    which: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, rare: RareTokens, ranking: Sequence[int], book: Codebook) -> "SharedRows":
+        """Rows of rare words as an artefact puts them together.
+
+        Args:
+            rare: how many rows stay exact.
+            ranking: ids of tokens, most needed first.
+            book: parts of all others.
+        """
+        which = torch.ones(len(book.codes), dtype=torch.bool)
+        which[list(ranking[: rare.exact])] = False
+        return cls(which, torch.from_numpy(book.rows()).half().float())
+
+    def __call__(self, module: nn.Module, arguments: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        (ids,) = arguments  # (B, T)
+        which, rows = self.which.to(found.device), self.rows.to(found.device, found.dtype)
+        return torch.where(which[ids].unsqueeze(-1), rows[ids], found)
 
 
 def _blocks(student: PreTrainedModel, layer: str) -> tuple[list[str], list[str]]:

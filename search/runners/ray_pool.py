@@ -279,7 +279,11 @@ def _failed(run: _Running, kind: str, error: Exception) -> Evaluation:
 
 
 def start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
-    """Connect to a Ray, or start one on this machine for so many cores and GPUs."""
+    """Connect to a Ray, or start one on this machine for so many cores and GPUs.
+
+    Raises:
+        ConfigError: there is none at the address.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here: dict[str, Any] = {
         "num_cpus": max(1, math.ceil(cpus)),
@@ -287,13 +291,20 @@ def start(address: str | None, cpus: float, gpus: float, quiet: bool) -> None:
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
     }
-    ray.init(
-        address=address or "local",
-        logging_level=logging.ERROR if quiet else logging.INFO,
-        log_to_driver=not quiet,
-        # Nodes get this project's code from here, whatever version they have installed, or none.
-        **({"runtime_env": {"py_modules": [str(_package(name)) for name in PACKAGES]}} if address else here),
-    )
+    # Nodes get this project's code from here, whatever version they have installed, or none.
+    there = {"runtime_env": {"py_modules": [str(_package(name)) for name in PACKAGES]}}
+    try:
+        ray.init(
+            address=address or "local",
+            logging_level=logging.ERROR if quiet else logging.INFO,
+            log_to_driver=not quiet,
+            **(there if address else here),
+        )
+    except ConnectionError as error:
+        raise ConfigError(
+            f"No Ray cluster at --address {address}: {str(error).splitlines()[0]} Start one with `ray start --head`, "
+            "or leave --address out to use this machine."
+        ) from error
 
 
 def connect(address: str) -> None:
