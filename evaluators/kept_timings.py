@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from evaluators.base import Timing
@@ -54,12 +55,16 @@ class KeptTimings:
             content = {"timing": asdict(timings[name]), "fair_ms": timings["fair"].mean_ms}
             self.store.put(LATENCY, self._key(folder), json.dumps(content).encode())
 
+    @cached_property
+    def _fair(self) -> dict[str, str]:
+        return _hashed(self.fair)
+
     def _key(self, folder: Path) -> str:
         # Figures of another machine, even of the same make, are not believed.
         return content_key(
             {
                 "model": _hashed(folder),
-                "fair": _hashed(self.fair),
+                "fair": self._fair,
                 "target": self.target.key,
                 "machine": self.node,
                 "texts": list(self.texts),
