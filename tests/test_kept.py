@@ -164,6 +164,7 @@ class TestTimings:
                 (folders["member"] / "model.onnx").write_text("another")
             case "original":
                 (folders["fair"] / "model.onnx").write_text("another")
+                kept = replace(kept)  # of a later session
             case "target":
                 kept = replace(kept, target=Target(threads=2))
             case "machine":
