@@ -200,9 +200,36 @@ class Recovery:
             pool = self._trained(deserving(pool, known, plan.members * rung.wider, plan), rung)
             keys = {each.member.key for each in pool}
             known += [trial for trial in self._trials() if trial.key in keys]
-        wider = [(each, other) for each in pool for other in self._space.beside(each.member, plan.family)]
-        self._done([_Task(other, (each.source,)) for each, other in wider], "recover: widths")
+        wider = {each: [each.member, *self._space.beside(each.member, plan.family)] for each in pool}
+        tasks = [_Task(other, (each.source,)) for each, others in wider.items() for other in others]
+        self._between(wider, self._done(tasks, "recover: widths"))
         return [each.member for each in pool]
+
+    def _between(self, wider: Mapping[Candidate, Sequence[Member]], trials: Mapping[str, Trial]) -> None:
+        """Steps between two rungs: of each structure's smallest member with all parts wide, more and more parts a grade
+        lower, those first that cost least quality per byte."""
+        starts = {each: start for each, others in wider.items() if (start := self._start(others, trials)) is not None}
+        alone = [(each, start, part) for each, start in starts.items() for part in self._space.parts(start)]
+        tasks = [_Task(self._space.narrow(start, [part]), (each.source,)) for each, start, part in alone]
+        scored = self._done(tasks, "recover: parts")
+        further = list[_Task]()
+        for each, start in starts.items():
+            price = {
+                part: _price(scored[start.key], trial)
+                for part in self._space.parts(start)
+                if (trial := scored.get(self._space.narrow(start, [part]).key)) is not None
+            }
+            cheapest = sorted(price, key=price.__getitem__)
+            steps = (cheapest[:count] for count in range(2, len(cheapest)))
+            further += [_Task(self._space.narrow(start, parts), (each.source,)) for parts in steps]
+        self._done(further, "recover: steps")
+
+    def _start(self, others: Sequence[Member], trials: Mapping[str, Trial]) -> Member | None:
+        """The smallest of the members with the most parts that could be a grade lower."""
+        known = [other for other in others if other.key in trials and self._space.parts(other)]
+        most = max((len(self._space.parts(other)) for other in known), default=0)
+        lowest = [other for other in known if len(self._space.parts(other)) == most]
+        return min(lowest, key=lambda other: _costs(trials[other.key])[1], default=None)
 
     def _trained(self, candidates: Sequence[Candidate], rung: Rung) -> list[Candidate]:
         """Those whose training succeeded, with their new weights and what is expected of more training."""
@@ -290,6 +317,12 @@ def _costs(trial: Trial) -> tuple[float, float]:
     """Latency in ms and size in bytes, whether they are objectives or not."""
     known = {**trial.extras, **trial.values}
     return known["latency"], known["size"]
+
+
+def _price(start: Trial, lower: Trial) -> float:
+    """Quality that a lower grade costs per byte that it saves."""
+    quality = [{"kl": _drop(trial), **trial.extras, **trial.values}["kl"] for trial in (start, lower)]
+    return (quality[1] - quality[0]) / max(1.0, _costs(start)[1] - _costs(lower)[1])
 
 
 def _family(member: Member, plan: Plan) -> object:

@@ -2,8 +2,8 @@
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from spaces.design import Config, Design, Member
 from spaces.errors import DesignError
@@ -26,6 +26,15 @@ class Axis(Protocol):
     def neutral(self) -> dict[str, Scalar]: ...
 
     def extremes(self) -> dict[str, dict[str, Scalar]]: ...
+
+
+@runtime_checkable
+class GradedAxis(Axis, Protocol):
+    """An axis whose configs consist of parts that can be a grade lower one by one."""
+
+    def parts(self, config: Any) -> tuple[str, ...]: ...
+
+    def narrow(self, config: Any, parts: Collection[str]) -> Config: ...
 
 
 Rule = Callable[[tuple[Config, ...]], tuple[Config, ...]]
@@ -85,6 +94,23 @@ class Space:
             rungs = [(*rung, step) for rung in rungs for step in steps]
         members = [Member(self._ruled(configs), member.weights) for configs in rungs]
         return list({other.key: other for other in members}.values())
+
+    def parts(self, member: Member) -> tuple[str, ...]:
+        """Parts of a member that could be a grade lower, on the axes that grade parts one by one."""
+        return tuple(
+            part
+            for axis, config in zip(self.axes, member.configs, strict=True)
+            if isinstance(axis, GradedAxis)
+            for part in axis.parts(config)
+        )
+
+    def narrow(self, member: Member, parts: Collection[str]) -> Member:
+        """The same member with each of `parts` a grade lower."""
+        configs = tuple(
+            axis.narrow(config, parts) if isinstance(axis, GradedAxis) else config
+            for axis, config in zip(self.axes, member.configs, strict=True)
+        )
+        return Member(self._ruled(configs), member.weights)
 
     def identity(self) -> Design:
         """The original model as a design of this space."""

@@ -12,8 +12,11 @@ from evaluators.synthetic import BYTES, MILLISECONDS, ORIGINAL_ACCURACY, Synthet
 from search.record import Record
 from search.recover import STUDY, Candidate, Plan, Recovery, deserving
 from search.runners.inline import InlineRunner
-from spaces.design import Design
+from spaces.axes.quantization import Quantization, QuantizationAxis
+from spaces.design import Design, Member
 from spaces.objectives import KL, LATENCY, SIZE, Complete, Evaluation, Failed
+from spaces.shape import ModelShape
+from spaces.space import Space
 
 SPACE = synthetic_space(4)
 PLAN = Plan(
@@ -173,3 +176,61 @@ def test_within_the_limit_the_other_objectives_decide() -> None:
     exact, fast = candidate(0.1, 0.0, 4.0, BYTES / 2), candidate(0.2, 0.009, 3.0, BYTES / 2)
     assert deserving([exact, fast], [], 1, replace(PLAN, most_lost=0.01)) == [fast]
     assert deserving([exact, fast], [], 1, replace(PLAN, most_lost=0.005)) == [exact]
+
+
+GRADED = Space([*SPACE.axes, QuantizationAxis(ModelShape(3, 2, 4, 8, 8, 10), (8, 4))])
+# What a part's 4 bits cost in quality, and what they save in bytes.
+PRICES = {
+    "0.attention": 0.004,
+    "0.ffn": 0.001,
+    "1.attention": 0.002,
+    "1.ffn": 0.008,
+    "2.attention": 0.016,
+    "2.ffn": 0.032,
+}
+SAVED = BYTES / 100
+
+
+class Graded(Distilling):
+    """The same problem, in which narrow parts save bytes and cost quality."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        evaluation = super().evaluate(job)
+        if not isinstance(job, Score) or not isinstance(evaluation.outcome, Complete):
+            return evaluation
+        narrow = narrow_parts(job.member)
+        outcome, lost = evaluation.outcome, sum(PRICES[part] for part in narrow)
+        values = {
+            **outcome.values,
+            "kl": outcome.values["kl"] + lost,
+            "size": outcome.values["size"] - SAVED * len(narrow),
+        }
+        return replace(evaluation, outcome=Complete(values, {**outcome.extras, "kl": values["kl"]}))
+
+
+def narrow_parts(member: Member) -> set[str]:
+    layers = member.config(Quantization).layers
+    return {
+        f"{layer}.{part}"
+        for layer, bits in enumerate(layers)
+        if bits is not None
+        for part in ("attention", "ffn")
+        if getattr(bits, part) == 4
+    }
+
+
+def test_between_two_widths_the_cheapest_parts_go_first(tmp_path: Path) -> None:
+    record = Record.create(tmp_path, objectives=(KL, LATENCY, SIZE), bounds=())
+    rng = random.Random(0)
+    for _ in range(30):
+        ends = {f"x.{knob}": rng.randint(2, 18) / 20 for knob in range(2)}
+        member = GRADED.decode(Design({**GRADED.identity(), **SPACE.sample(rng), **ends}))
+        record.finish(record.start(None, member), Graded().evaluate(Score(member)))
+    further = Record.create(tmp_path, objectives=record.objectives, bounds=(), study=STUDY)
+    plan, evaluator = replace(PLAN, members=1), Graded()
+    (trained,) = Recovery(GRADED, record, further, InlineRunner(lambda: evaluator), plan, lambda *_: None).run()
+    members = [GRADED.member(trial.decoded, trial.weights) for trial in further.trials()]
+    found = [narrow_parts(member) for member in members if member.weights == trained.weights]
+    cheapest = sorted(PRICES, key=PRICES.__getitem__)
+    assert {part for one in found if len(one) == 1 for part in one} == PRICES.keys()
+    assert all(set(cheapest[:count]) in found for count in range(len(PRICES) + 1))

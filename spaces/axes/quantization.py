@@ -122,6 +122,30 @@ class QuantizationAxis:
         """The designs at the ends of the axis, by name."""
         return {"whole": self.neutral(), "smallest": self._uniform(self._bits[-1], self._embeddings[-1])}
 
+    def parts(self, config: Quantization) -> tuple[str, ...]:
+        """Blocks that could be a width narrower, such as `3.ffn`."""
+        widths = {
+            f"{layer}.{part}": getattr(bits, part)
+            for layer, bits in enumerate(config.layers)
+            if bits is not None
+            for part in ("attention", "ffn")
+        }
+        return tuple(part for part, bits in widths.items() if bits is not None and bits > self._bits[-1])
+
+    def narrow(self, config: Quantization, parts: Collection[str]) -> Quantization:
+        """The same with each of `parts` a width narrower."""
+
+        def width(layer: int, part: str, bits: int | None) -> int | None:
+            return self._bits[self._bits.index(bits) + 1] if bits is not None and f"{layer}.{part}" in parts else bits
+
+        layers = tuple(
+            None
+            if bits is None
+            else LayerBits(width(layer, "attention", bits.attention), width(layer, "ffn", bits.ffn))
+            for layer, bits in enumerate(config.layers)
+        )
+        return Quantization(layers, config.embeddings, config.head)
+
     def _table(self, bits: int) -> int:
         return next((width for width in self._embeddings if width <= bits), self._embeddings[-1])
 
