@@ -115,15 +115,26 @@ def profile_here(
 
 
 def draw(bits: Sequence[int], n: int, seed: int) -> list[Probe]:
-    """`n` different models: sizes in turn, members of each as `latency_probes` spreads them."""
+    """`n` models: every size whole and in the widest and the next width, then random members of the sizes in turn.
+
+    Whole models are what all others are compared with, and only they fill the caches as an original does.
+    """
     rng = random.Random(seed)
-    found = []
-    for number in range(n):
-        hidden, heads, deepest = _SIZES[number % len(_SIZES)]
-        layers = rng.randint(1, deepest)
-        shape = ModelShape(layers, heads, hidden // heads, _FFN * hidden, hidden, _VOCABULARY)
+    found = [
+        Probe(Member((Pruning.identity(shape), Quantization.uniform(shape, width))), shape)
+        for width in bits[:2]
+        for shape in (_shape(size, size[2]) for size in _SIZES)
+    ]
+    for number in range(n - len(found)):
+        size = _SIZES[number % len(_SIZES)]
+        shape = _shape(size, rng.randint(1, size[2]))
         found.append(Probe(rng.choice(probes(shape, bits, _CHOICE, rng.randrange(2**32))), shape))
-    return found
+    return found[:n]
+
+
+def _shape(size: tuple[int, int, int], layers: int) -> ModelShape:
+    hidden, heads, _ = size
+    return ModelShape(layers, heads, hidden // heads, _FFN * hidden, hidden, _VOCABULARY)
 
 
 def _measured(
@@ -134,7 +145,9 @@ def _measured(
     Groups run minutes apart, and a machine that is shared is faster at one time than at another: the reference, which
     is in all groups, says how much.
     """
-    reference = Probe(Member((Pruning.identity(_REFERENCE), Quantization.uniform(_REFERENCE))), _REFERENCE)
+    # Narrow weights stay in the caches, so what others on a shared machine do to its memory moves them little.
+    width = runtime.bits[1] if len(runtime.bits) > 1 else runtime.bits[0]
+    reference = Probe(Member((Pruning.identity(_REFERENCE), Quantization.uniform(_REFERENCE, width))), _REFERENCE)
     calls = _CALLS if _fast(reference, runtime, target) else 1
     # Rows of one call are of one length, so nothing is padded.
     rows = [
