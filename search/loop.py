@@ -162,6 +162,7 @@ class _Session:
         finished = record.finished()
         self._done = len(finished)
         self._failed = sum(trial.state == "failed" for trial in finished)
+        self._ended = 0
         self._evaluated = 0
         self._worked = 0.0
         self._begin = self._written = meter.clock()
@@ -237,6 +238,7 @@ class _Session:
         trial = self._record.finish(self._running[evaluation.key], evaluation)
         del self._running[evaluation.key]
         self._done += 1
+        self._ended += 1
         self._evaluated += evaluation.attempts > 0  # one that was looked up took none
         self._failed += trial.state == "failed"
         self._worked += evaluation.seconds
@@ -256,7 +258,7 @@ class _Session:
     def _progress(self, trial: Trial) -> Progress:
         now = self.summary()
         ends = [end for end in (self._meter.seconds_left,) if end is not None]
-        by_rate = max(0, self._meter.trials - self._done) / now.designs_per_second
+        by_rate = max(0, self._meter.trials - self._done) * now.seconds / self._ended
         return Progress(
             done=self._done,
             failed=self._failed,

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -163,6 +163,22 @@ def test_progress_says_how_far_and_how_long(tmp_path: Path) -> None:
     assert seen[2].eta_seconds == pytest.approx(3 / seen[2].rate)
     assert seen[-1].eta_seconds == 0
     assert all(0 < progress.worker_busy_share <= 1 and progress.total == 6 for progress in seen)
+
+
+class LookedUp:
+    """Knows every score from an earlier run."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        return replace(SyntheticEvaluator().evaluate(job), attempts=0)
+
+
+def test_designs_that_were_looked_up_count_as_trials_and_not_as_speed(tmp_path: Path) -> None:
+    record, seen = new_record(tmp_path), list[Progress]()
+    runner = InlineRunner(LookedUp)
+    summary = run(SPACE, Listed(designs(4)), runner, record, rows=None, meter=Meter(8), watch=seen.append)
+    assert [progress.done for progress in seen] == [1, 2, 3, 4]
+    assert (summary.evaluated, summary.designs_per_second) == (0, 0)
+    assert {trial.attempts for trial in record.trials()} == {0}
 
 
 def test_an_interrupt_keeps_everything_that_is_done(tmp_path: Path) -> None:

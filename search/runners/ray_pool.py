@@ -314,9 +314,10 @@ def connect(address: str) -> None:
 
 
 def worker_environment() -> dict[str, str]:
-    """One thread per worker, and this project importable from a source checkout as well as when installed."""
+    """One thread per worker, this project importable from a source checkout as well, and the driver's cache."""
     folders = [str(_package("spaces").parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+    cache = {name: os.environ[name] for name in ("PARETOFORMER_CACHE",) if name in os.environ}
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders), **cache}
 
 
 def _package(name: str) -> Path:
