@@ -1,7 +1,7 @@
 """Figures of members, from what search recorded or the assessor measured. Knows both shapes; measures nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from search.figures import (
     TargetFigures,
     ThroughputFigure,
 )
+from search.front import front_hypervolume
 from search.ledger import Trial
 from spaces.design import Member
-from spaces.objectives import AT, LATENCY, latency_at
+from spaces.objectives import AT, LATENCY, Objective, latency_at
 
 # Below this share of equal predictions an exported artefact is not what search scored.
 AGREEMENT = 0.995
@@ -156,6 +157,24 @@ def size_figure(assessor: Assessor, folder: Path, fair_bytes: int) -> SizeFigure
     """An exported folder's size as front.json holds it."""
     size, tokenizer = assessor.sizes(folder)
     return SizeFigure(size, tokenizer, {"fair": fair_bytes / size})
+
+
+def measured_hypervolume(
+    members: Sequence[MemberFigures], fair: MemberFigures, objectives: Sequence[Objective]
+) -> float:
+    """Of the verified, sound members on confirm rows, and on what the first target measured."""
+    rows = [_gains(member) for member in members if member.note is None]
+    return front_hypervolume(rows, _gains(fair), [objective.name for objective in objectives])
+
+
+def _gains(member: MemberFigures) -> dict[str, float]:
+    assert member.latency is not None
+    assert member.size is not None
+    return {
+        "accuracy": member.accuracy["confirm"].value,
+        "latency": member.latency.mean_ms,
+        "size": float(member.size.bytes),
+    }
 
 
 def _counted(trial: Trial) -> AccuracyFigure:

@@ -7,18 +7,16 @@ from typing import Any
 from evaluators.base import Remeasured
 from search.figures import LatencyFigure, MemberFigures, TargetFigures
 from search.front_file import FrontFile
-from search.members import accuracy_figure, latency_figure, note
+from search.members import accuracy_figure, latency_figure, measured_hypervolume, note
 from search.picks import certified_picks
 from search.select import meets
-from search.verify import measured_hypervolume
 from spaces.target import Target
 
 
 @dataclass(frozen=True)
 class Off:
-    """How far predictions were from what was measured, as shares of the latter, over `members` single models."""
+    """How far predictions were from what was measured, as shares of the latter, over single models."""
 
-    members: int
     mean: float
     largest: float
 
@@ -59,7 +57,7 @@ def off(front: FrontFile, found: Mapping[str, Remeasured], label: str) -> Off | 
         for member in front.members
         if member.key in found and name in member.fidelity
     ]
-    return Off(len(errors), sum(errors) / len(errors), max(errors)) if errors else None
+    return Off(sum(errors) / len(errors), max(errors)) if errors else None
 
 
 def _at_first(member: MemberFigures, label: str, there: Remeasured) -> MemberFigures:

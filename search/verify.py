@@ -12,13 +12,14 @@ from evaluators.base import Timing, Verify, VerifyCascade, Watch
 from search import front_file
 from search.candidates import Point, choose
 from search.figures import AccuracyFigure, LatencyFigure, MemberFigures
-from search.front import front, front_hypervolume
+from search.front import front
 from search.front_file import FrontFile, SplitRecord
 from search.members import (
     Exported,
     accuracy_figure,
     baseline,
     latency_figure,
+    measured_hypervolume,
     throughput_figure,
     unverified,
     verified,
@@ -28,7 +29,7 @@ from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
 from search.verify_cascades import Verified, verify_cascades
-from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, Objective, latency_at
+from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, latency_at
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
@@ -249,21 +250,3 @@ def _reads_before(folder: Path) -> int:
     if not (folder / front_file.FILE_NAME).exists():
         return 0
     return front_file.read(folder).splits["test"].reads or 0
-
-
-def measured_hypervolume(
-    members: Sequence[MemberFigures], fair: MemberFigures, objectives: Sequence[Objective]
-) -> float:
-    """Of the verified, sound members on confirm rows, and on what the first target measured."""
-    rows = [_gains(member) for member in members if member.note is None]
-    return front_hypervolume(rows, _gains(fair), [objective.name for objective in objectives])
-
-
-def _gains(member: MemberFigures) -> dict[str, float]:
-    assert member.latency is not None
-    assert member.size is not None
-    return {
-        "accuracy": member.accuracy["confirm"].value,
-        "latency": member.latency.mean_ms,
-        "size": float(member.size.bytes),
-    }
