@@ -1,9 +1,8 @@
-"""Exported folders measured for search (Assessor) and for people (bench). Knows files and figures; decides nothing."""
+"""Exported folders measured for search (Assessor). Knows files and figures; decides nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings,
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade import judged, numbered
 from evaluators.cascade_export import write_cascade
-from evaluators.exported import accuracy_against, as_it_reads, contender, timing, timings
+from evaluators.exported import SERVED_ROWS, accuracy_against, as_it_reads, contender, timing, timings
 from evaluators.graphs import fastest
-from evaluators.instances import Throughput, throughput
+from evaluators.instances import throughput
 from evaluators.kept_timings import KeptTimings
 from evaluators.metrics.fidelity import agreement
 from evaluators.metrics.lane import LocalLane
@@ -34,12 +33,8 @@ from spaces.target import Target
 _REFERENCE_BATCH = 16
 # What cascades are chosen on.
 _JUDGED = ("calibration", "search")
-# Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
-_SERVED_ROWS = 512
 _SERVED_TOGETHER, _SERVED_ROUNDS = 6, 3
 _AS_FIRST, _AS_STAGE = "{} as a first stage", "{} as a later stage"  # in timings.csv
-
-Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
 
 
 class TransformerAssessor:
@@ -191,7 +186,7 @@ class TransformerAssessor:
     def throughput(self, folders: Mapping[str, Path], watch: Watch) -> Mapping[str, Served]:
         """Rows per second of every folder with the whole machine to itself; a few at a time take turns with `fair`."""
         found: dict[str, Served] = {}
-        target, texts = self._work.target, self._prepared.texts.search.first(_SERVED_ROWS).texts
+        target, texts = self._work.target, self._prepared.texts.search.first(SERVED_ROWS).texts
         names = list(folders)
         for start in range(0, len(names), _SERVED_TOGETHER):
             watch("throughput", start, len(names))

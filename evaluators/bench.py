@@ -9,16 +9,23 @@ import numpy as np
 
 from evaluators import artifact
 from evaluators.base import Watch
-from evaluators.exported import SINGLE, answers_of, as_it_reads, contender, design_of, has_own_vocabulary, timing
+from evaluators.exported import (
+    SERVED_ROWS,
+    SINGLE,
+    accuracy_against,
+    answers_of,
+    contender,
+    design_of,
+    has_own_vocabulary,
+    side_by_side,
+    timing,
+)
 from evaluators.instances import Throughput
-from evaluators.metrics.accuracy import Metric, paired_drop, score
-from evaluators.metrics.latency import measure, sample_inputs, timed_inputs
+from evaluators.metrics.accuracy import Metric
+from evaluators.metrics.latency import sample_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.tasks.base import Task, encode
 from spaces.target import Target
-
-# Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
-_SERVED_ROWS = 512
 
 Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
 
@@ -43,34 +50,22 @@ def bench(
     for done, folder in enumerate(folders):
         watch("scoring", done, len(folders))
         logits.append(answers_of(folder, texts.confirm, target, model.max_length))
-    encoded = encode(texts.search, model.tokenizer, model.max_length)
-    rows = sample_inputs(encoded, seed=seed)
-    measured = measure(
-        [
-            as_it_reads(contender(name, folder), texts.search.take(rows), target)
-            for name, folder in zip(names, folders, strict=True)
-        ],
-        timed_inputs(encoded, rows, target),
-        texts=texts.search.take(rows).texts,
-        target=target,
-        seed=seed,
-        progress=lambda done, total: watch("timing", done, total),
-    )
+    named = dict(zip(names, folders, strict=True))
+    measured = side_by_side(named, model, texts.search, target, seed=seed, watch=watch)
     served: Mapping[str, Throughput] = {}
     if serve is not None:
-        some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), _SERVED_ROWS, seed=seed)
-        served = serve(dict(zip(names, folders, strict=True)), [texts.confirm.texts[row] for row in some])
+        some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), SERVED_ROWS, seed=seed)
+        served = serve(named, [texts.confirm.texts[row] for row in some])
     table = []
     for name, folder, scored in zip(names, folders, logits, strict=True):
-        figure = score(metric, scored, labels)
-        drop, low, high = paired_drop(metric, logits[0], scored, labels)
+        figure = accuracy_against(logits[0], scored, labels, metric)
         timed = timing(measured, name, names[:1], seed)
         size, tokenizer = inference_bytes(folder), tokenizer_bytes(folder)
         table.append(
             {
                 "model": name,
                 "accuracy": {"value": figure.value, "ci95": [figure.low, figure.high], "n": figure.n},
-                "drop": {"value": drop, "ci95": [low, high]},
+                "drop": {"value": figure.drop, "ci95": [figure.drop_low, figure.drop_high]},
                 "latency": {**asdict(timed), "speedup": list(timed.speedup[names[0]])},
                 "size": {"bytes": size, "tokenizer_bytes": tokenizer},
                 **({"throughput": served[name].to_json(served[names[0]], seed)} if served else {}),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,7 +53,12 @@ class DeviceProfile:
 
     def predict_ms(self, call: Call) -> float:
         """Latency of one call, in ms."""
-        return float(call.counts() @ np.array([self.costs[name] for name in NAMES]))
+        return float(call.counts() @ self._in_order)
+
+    @cached_property
+    def _in_order(self) -> Vector:
+        """The costs in the order of NAMES, (terms,)."""
+        return np.array([self.costs[name] for name in NAMES])
 
     def latency_model(self, shape: ModelShape, lengths: Sequence[int], *, first_token: bool, seed: int) -> LatencyModel:
         """The latency model of one original at this target, as search uses it.

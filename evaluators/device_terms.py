@@ -6,6 +6,7 @@ bytes, so that costs found on one set of sizes hold for models of other sizes on
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Call:
                 yield _Product(width.ffn, after, len(units.neurons), shape.hidden)
         yield _Product(bits.head, self.batch_size, shape.hidden, shape.hidden)
 
-    @property
+    @cached_property
     def _last(self) -> int:
         """The layer whose attention is the last to read all tokens; past the end if what follows needs them all."""
         layers = self.member.config(Pruning).layers

@@ -7,11 +7,10 @@ import numpy as np
 
 from evaluators import artifact
 from evaluators.base import Remeasured, Watch
-from evaluators.exported import accuracy_against, answers_of, as_it_reads, contender, timings
+from evaluators.exported import accuracy_against, answers_of, side_by_side, timings
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement
-from evaluators.metrics.latency import measure, sample_inputs, timed_inputs
-from evaluators.tasks.base import Splits, Task, encode
+from evaluators.tasks.base import Splits, Task
 from evaluators.transformer import unpacked
 from spaces.target import Target
 
@@ -59,19 +58,8 @@ def remeasure(
         if scored.exists():
             there = unpacked(scored)["search"]
             same[key] = agreement(answers_of(folder, texts.search.first(len(there)), target, fair.max_length), there)
-    encoded = encode(texts.search, fair.tokenizer, fair.max_length)
-    rows = sample_inputs(encoded, n=inputs, seed=seed)
-    timed = texts.search.take(rows)
-    measured = measure(
-        [as_it_reads(contender(name, folder), timed, target) for name, folder in everything.items()],
-        timed_inputs(encoded, rows, target),
-        texts=timed.texts,
-        target=target,
-        rounds=rounds,
-        processes=processes,
-        seed=seed,
-        progress=lambda done, total: watch("timing", done, total),
-    )
+    counts = {"inputs": inputs, "rounds": rounds, "processes": processes}
+    measured = side_by_side(everything, fair, texts.search, target, **counts, seed=seed, watch=watch)
     found = timings(measured, baselines, seed)
     return {
         name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], labels, metric), same.get(name))

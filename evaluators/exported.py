@@ -12,11 +12,11 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from evaluators import artifact
-from evaluators.base import Accuracy, Timing
+from evaluators.base import Accuracy, Timing, Watch
 from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
 from evaluators.metrics.accuracy import Labels, Metric, collapsed, correct, paired_drop, score
-from evaluators.metrics.latency import Contender, Latency, timed_inputs
+from evaluators.metrics.latency import Contender, Latency, Measurement, measure, sample_inputs, timed_inputs
 from evaluators.pool import Setup
 from evaluators.tasks.base import Rows, encode
 from evaluators.tasks.linear import LinearBaseline
@@ -24,6 +24,8 @@ from evaluators.transformer import Logits, run
 from spaces.target import Target
 
 SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
+# Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
+SERVED_ROWS = 512
 
 
 def contender(name: str, folder: Path) -> Contender:
@@ -64,7 +66,7 @@ def answers_of(folder: Path, rows: Rows, target: Target, max_length: int) -> Log
     if kind == "linear":
         return LinearBaseline.load(folder).logits(rows.texts)
     if kind in SINGLE:
-        model = artifact.Artifact.open(folder, threads=target.threads)
+        model = artifact.Artifact.open(folder, threads=target.threads, device=target.device)
         return run(model.predictor, model.encode(rows), target.batch_size)
     answer = load(Setup(str(folder), target.threads, max_length=max_length)).keep(rows.texts)
     return answer(range(len(rows)), target.batch_size)
@@ -85,6 +87,46 @@ def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: M
         drop_high=drop_high,
         collapsed=collapsed(logits),
         losses=tuple(lost.tolist()),
+    )
+
+
+def side_by_side(
+    folders: Mapping[str, Path],
+    original: artifact.Artifact,
+    texts: Rows,
+    target: Target,
+    *,
+    inputs: int = 100,
+    rounds: int = 9,
+    processes: int = 3,
+    seed: int,
+    watch: Watch,
+) -> Measurement:
+    """Latencies of folders that take turns on some of the rows, as verification times them.
+
+    Args:
+        folders: by name.
+        original: its tokenizer writes the rows of all that have no vocabulary of their own.
+        texts: rows to choose from.
+        target: threads, batch and lengths.
+        inputs: how many rows.
+        rounds: of timing in all.
+        processes: fresh ones that they are spread over.
+        seed: chooses the rows and shuffles turns.
+        watch: told how far it is.
+    """
+    encoded = encode(texts, original.tokenizer, original.max_length)
+    rows = sample_inputs(encoded, n=inputs, seed=seed)
+    timed = texts.take(rows)
+    return measure(
+        [as_it_reads(contender(name, folder), timed, target) for name, folder in folders.items()],
+        timed_inputs(encoded, rows, target),
+        texts=timed.texts,
+        target=target,
+        rounds=rounds,
+        processes=processes,
+        seed=seed,
+        progress=lambda done, total: watch("timing", done, total),
     )
 
 

@@ -1,7 +1,7 @@
 """Scores that outlive their run: the same design of the same weights on the same rows and processor is scored once.
 
-Knows what a score depends on; knows nothing of how it is computed. Latency and size are not kept but said anew, because
-the run's targets decide them.
+Knows what a score depends on; knows nothing of how it is computed. Latency and throughput are said anew each time,
+because the run's targets decide them.
 """
 
 import json

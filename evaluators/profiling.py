@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from evaluators.device_terms import NAMES, Call
 from evaluators.latency_model import HeldOut
 from evaluators.latency_probes import probes
 from evaluators.latency_terms import Vector
-from evaluators.metrics.host import describe_host, host_label, this_target
+from evaluators.metrics.host import describe_host
 from evaluators.metrics.latency import Contender, Progress, measure
 from evaluators.runtimes.onnxruntime.random_encoder import random_encoder
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
@@ -28,7 +28,7 @@ from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
 from spaces.shape import ModelShape
-from spaces.target import Device, Target
+from spaces.target import Target
 
 TIMINGS = 50
 # Sizes of published encoders: hidden width, heads, and the most layers of a probe (wide ones take long).
@@ -64,22 +64,12 @@ class Probe:
 
 
 def profile_here(
-    threads: int,
-    device: Device = "cpu",
-    label: str | None = None,
-    *,
-    batch_size: int = 1,
-    seed: int,
-    timings: int = TIMINGS,
-    progress: Progress | None = None,
+    target: Target, *, seed: int, timings: int = TIMINGS, progress: Progress | None = None
 ) -> DeviceProfile:
-    """What calls cost on this machine with so many threads. Nothing else should be busy meanwhile; takes 2 minutes.
+    """What calls cost on this machine. Nothing else should be busy meanwhile; takes a minute or two.
 
     Args:
-        threads: one model may use.
-        device: where models run.
-        label: names the machine; its host name by default.
-        batch_size: rows per call.
+        target: this machine in the setting that models will be served in.
         seed: draws the probes.
         timings: probes to time.
         progress: told after each group how many are timed.
@@ -87,11 +77,7 @@ def profile_here(
     Raises:
         ParetoformerError: a probe cannot be timed.
     """
-    runtime = OnnxRuntime(device)
-    target = this_target(
-        runtime.name, runtime.version, threads=threads, batch_size=batch_size, lengths="real", device=device
-    )
-    target = replace(target, label=label or host_label())
+    runtime, batch_size = OnnxRuntime(target.device), target.batch_size
     drawn = draw(runtime.bits, timings, seed)
     measured = _measured(drawn, runtime, target, seed, progress)
     seen = len(drawn) - min(_HELD_OUT, len(drawn) // 2)
@@ -107,7 +93,7 @@ def profile_here(
         target=target,
         costs=dict(zip(NAMES, _costs(drawn, measured, batch_size).tolist(), strict=True)),
         held_out=held_out,
-        instances=usable_instances(threads),
+        instances=usable_instances(target.threads),
         bits=runtime.bits,
         host=describe_host(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -206,8 +206,8 @@ def profile(
     from search import serving
 
     _one_of("--device", device, ("cpu", "cuda"))
-    asked = {"threads": threads, "device": device, "batch_size": batch_size}
-    typer.echo(serving.profile(out, asked, label=label, seed=seed))
+    asked = {"threads": threads, "device": device, "batch_size": batch_size, "label": label}
+    typer.echo(serving.profile(out, asked, seed=seed))
 
 
 @app.command(epilog="Example: paretoformer status results/first")

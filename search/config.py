@@ -388,7 +388,7 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if str(part)[0].islower() or str(part).isdigit()]  # without class names
     path = [part for part in path if not part.startswith(("literal[", "function-"))]
-    path = [part for place, part in enumerate(path) if (path[0], place, part) != ("target", 1, "0")]  # the only one
+    path = [part for place, part in enumerate(path) if (path[0], place, part) != ("target", 1, "0")]  # mostly one
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])

@@ -63,7 +63,7 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
         cure = f"Go on with `paretoformer resume {folder}`, or name another folder with --out."
         raise RunError(f"{folder} is not empty. {cure}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config, [each.label for each in wiring.targets(config)])
+    config = write_config(folder, config, [each.label for each in wiring.targets(config)])
     (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
     try:
         return _go_on(config, folder, display or Display(), prepared)
@@ -91,10 +91,13 @@ def verify(folder: Path, display: Display | None = None) -> int:
         return _verify(config, folder, prepared, space, record, shown, again=True)
 
 
-def verify_here(folder: Path, display: Display | None = None) -> None:
+def verify_here(folder: Path, display: Display | None = None) -> int:
     """Measure the exported members of a run on this machine, which need not be the one that searched.
 
     A target of the run that this machine is gets these figures; otherwise they stand under the machine's name.
+
+    Returns:
+        0, or 3 if limits were given and nothing meets them.
 
     Raises:
         RunError: nothing is exported yet, or the task has other rows here.
@@ -128,6 +131,7 @@ def verify_here(folder: Path, display: Display | None = None) -> None:
         front_file.write(folder, result)
         present.write_pictures(folder, shown.say)
         shown.say(present.confirmed(result, target.label, off(front, found, target.label)))
+    return _exit_code(result)
 
 
 def _same_rows(front: FrontFile, texts: "Splits") -> None:
@@ -238,7 +242,7 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         space = wiring.space(config, prepared)
         bounds = wiring.bounds(config, prepared.fair)
         wiring.refuse_impossible(bounds, config, prepared)
-        write_config(folder, config, [each.label for each in wiring.targets(config)])
+        config = write_config(folder, config, [each.label for each in wiring.targets(config)])
         record = wiring.record(config, folder, bounds, space, prepared)
         recovered = _recovered(config, folder, prepared, space, record)
         sampler = wiring.sampler(config, record, space)
@@ -355,6 +359,11 @@ def _verify(
     )
     front = verify_front(situation, display.stage)
     present.write_pictures(folder, display.say)
+    return _exit_code(front)
+
+
+def _exit_code(front: FrontFile) -> int:
+    """3 if limits were given and nothing meets them."""
     limits = next((pick for pick in front.picks if pick.name == "limits"), None)
     return 3 if limits is not None and limits.key is None else 0
 

@@ -1,8 +1,10 @@
 """Exported models at work: predictions, and what they cost beside each other. Knows folders; knows no runs."""
 
+import errno
 import math
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from search import present, wiring
 from search.config import RunConfig, merged, read_yaml
 from search.progress import Display
+from spaces.errors import RunError
 
 if TYPE_CHECKING:
     from evaluators.answers import Prediction
@@ -110,29 +113,26 @@ def bench(
     return present.bench(rows, format)
 
 
-def profile(out: Path, asked: Mapping[str, Any], *, label: str | None, seed: int) -> str:
+def profile(out: Path, asked: Mapping[str, Any], *, seed: int) -> str:
     """Time this machine, write what `search --target` takes, and say how well its predictions hold.
 
     Args:
         out: the file.
-        asked: `threads`, `device` and `batch_size`, as the configuration of a target takes them.
-        label: names the machine; its host name by default.
+        asked: `threads`, `device`, `batch_size` and `label`, as the configuration of a target takes them; None as a
+            label is the host's name.
         seed: draws the models that are timed.
+
+    Raises:
+        RunError: the file cannot be written, which is found out before anything is timed.
     """
     from evaluators.profiling import profile_here
 
     setting = wiring.targets(RunConfig.parse({"target": dict(asked)}))[0]
+    _check_writable(out)
     with closing(Display()) as shown:
-        found = profile_here(
-            setting.threads,
-            setting.device,
-            label,
-            batch_size=setting.batch_size,
-            seed=seed,
-            progress=partial(shown.stage, "profile"),
-        )
+        target = wiring.here(setting) if asked["label"] is None else setting
+        found = profile_here(target, seed=seed, progress=partial(shown.stage, "profile"))
     found.write(out)
-    target = found.target
     return "\n".join(
         [
             f"{target.label}: {target.processor}; {target.runtime} {target.runtime_version}, threads {target.threads}",
@@ -141,6 +141,17 @@ def profile(out: Path, asked: Mapping[str, Any], *, label: str | None, seed: int
             f"Wrote {out}. Anywhere: paretoformer search --model M --task T --target {out}",
         ]
     )
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error.strerror}. Name another file with --out.") from None
 
 
 def cache_info() -> str:
@@ -171,7 +182,11 @@ def cache_clear(*, everything: bool) -> str:
         return f"Forgot {gone:,} figures. Checkpoints and downloads stay; --everything removes them too."
     # Only what this project puts there: the folder may be one that the user shares with other things.
     checkpoints, downloads = cache_folder() / "finetuned", list(cache_folder().glob("*.tar.gz"))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    for archive in downloads:
-        archive.unlink()
+    try:
+        if checkpoints.exists():
+            shutil.rmtree(checkpoints)
+        for archive in downloads:
+            archive.unlink()
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be removed: {error.strerror}. Remove it by hand.") from error
     return f"Forgot {gone:,} figures, all fine-tuned checkpoints and {len(downloads)} downloads."

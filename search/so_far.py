@@ -18,16 +18,22 @@ CONFIG = "config.resolved.yaml"
 PID = "driver.pid"
 
 
-def write_config(folder: Path, config: RunConfig, labels: Sequence[str]) -> None:
-    """Keep a run's resolved configuration, and with it the targets that are described in files, by these labels."""
+def write_config(folder: Path, config: RunConfig, labels: Sequence[str]) -> RunConfig:
+    """Keep a run's resolved configuration, and with it the targets that are described in files, by these labels.
+
+    Returns:
+        The same configuration, which reads the kept files from now on.
+    """
+    # All are read before any is written: some may be the run's own, in another order.
+    files = [None if each.profile is None else Path(each.profile).read_bytes() for each in config.target]
     kept = []
-    for number, (target, label) in enumerate(zip(config.target, labels, strict=True)):
-        if target.profile is not None:
-            name = f"targets/{number}.json"
-            write_whole(folder / name, Path(target.profile).read_bytes())
-            target = target.model_copy(update={"profile": name})
-        kept.append(target.model_copy(update={"label": label}))
+    for number, (target, label, content) in enumerate(zip(config.target, labels, files, strict=True)):
+        name = None if content is None else f"targets/{number}.json"
+        if name is not None and content is not None:
+            write_whole(folder / name, content)
+        kept.append(target.model_copy(update={"label": label, "profile": name}))
     write_whole(folder / CONFIG, config.model_copy(update={"target": tuple(kept)}).to_yaml())
+    return read_config(folder)
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -247,16 +247,15 @@ def _lane(address: str | None) -> "Lane":
 
 def is_here(config: RunConfig, target: Target) -> bool:
     """Whether the lane can measure for a target: the same processor, libraries and device."""
-    known = replace(here(target), processor=lane(config).chips(target.device))
-    return known.key == target.key
+    return replace(here(target), processor=lane(config).chips(target.device)).key == target.key
 
 
 def here(target: Target) -> Target:
     """The same setting on this machine, labelled with its name."""
-    from evaluators.metrics.host import host_label, this_target
+    from evaluators.metrics.host import chips, host_label
 
-    setting = (target.runtime, runtime_version(target.runtime), target.threads, target.batch_size, target.lengths)
-    return replace(this_target(*setting, device=target.device), label=host_label())
+    version = runtime_version(target.runtime)
+    return replace(target, label=host_label(), processor=chips(target.device), runtime_version=version)
 
 
 def runtime_version(runtime: str) -> str:

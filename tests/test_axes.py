@@ -264,6 +264,18 @@ class TestQuantizationAxis:
         assert axis.decode(axis.extremes()["smallest"]) == Quantization((LayerBits(4, 4),) * 3, embeddings=8, head=4)
 
 
+class TestNarrowing:
+    def test_parts_go_a_width_down_one_by_one(self) -> None:
+        axis = QuantizationAxis(SHAPE, bits=(32, 8, 4))
+        widths = Quantization((LayerBits(8, 4), None, *(LayerBits(None, 32),) * (SHAPE.layers - 2)), 4, 8)
+        assert axis.parts(widths)[:2] == ("0.attention", "2.ffn")
+        narrowed = axis.narrow(widths, ["0.attention", "2.ffn"])
+        assert narrowed.layers[:3] == (LayerBits(4, 4), None, LayerBits(None, 8))
+        assert narrowed.layers[3:] == widths.layers[3:]
+        assert (narrowed.embeddings, narrowed.head) == (4, 8)
+        assert axis.parts(Quantization.uniform(SHAPE, 4)) == ()
+
+
 class TestVocabularyAxis:
     def test_a_size_is_the_whole_where_it_is_the_model_s_or_absent(self) -> None:
         axis = VocabularyAxis(SHAPE, sizes=(40, 60))

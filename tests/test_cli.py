@@ -17,7 +17,7 @@ from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from search import cli, present
 from search.so_far import read_config
 from tests.tiny_export import export
-from tests.tiny_task import write_encoder, write_rows
+from tests.tiny_task import SHORT, write_encoder, write_rows
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -256,7 +256,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterato
     (folder / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
         "limits: {accuracy_drop: 20pt}\nsearch: {trials: 12, rows: 60, workers: 1}\n"
-        "verify: {members: 4, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+        f"{SHORT}"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))

@@ -14,11 +14,11 @@ from evaluators.latency_model import HeldOut
 from evaluators.metrics.host import this_target
 from search import wiring
 from search.config import RunConfig
-from search.so_far import read_config
+from search.so_far import read_config, write_config
 from spaces.errors import ConfigError
 from spaces.target import Target
 from tests.test_cli import call, exit_code, refused
-from tests.tiny_task import write_encoder, write_rows
+from tests.tiny_task import SHORT, write_encoder, write_rows
 
 HERE = this_target("onnxruntime", wiring.runtime_version("onnxruntime"), 1, 1, "real")
 
@@ -111,6 +111,36 @@ class TestConfiguration:
         assert "paretoformer profile --out" in message
 
 
+class TestProfile:
+    """What is wrong is said before anything is timed."""
+
+    @pytest.fixture(autouse=True)
+    def untimed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("evaluators.profiling.measure", lambda *_, **__: pytest.fail("it was timed"))
+
+    def test_a_file_that_cannot_be_written_is_refused(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert "it is a folder" in refused(capsys, "profile", "--out", tmp_path)
+        assert "cannot be written" in refused(capsys, "profile", "--out", tmp_path / "file" / "device.json")
+
+    def test_a_label_that_no_flag_could_name_is_refused(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        out = tmp_path / "device.json"
+        assert "'target.label'" in refused(capsys, "profile", "--out", out, "--label", "a box=1")
+        assert not out.exists()
+
+
+def test_a_run_s_own_files_may_be_named_in_another_order(far: Path, tmp_path: Path) -> None:
+    near = write_profile(tmp_path / "near.json", Target(label="near", processor="third"))
+    run = tmp_path / "run"
+    write_config(run, RunConfig.parse({"target": [str(far), str(near)]}), ["far", "near"])
+    own = [str(run / "targets" / name) for name in ("1.json", "0.json")]
+    config = write_config(run, RunConfig.parse({"target": own}), ["near", "far"])
+    assert [(each.label, each.processor) for each in wiring.targets(config)] == [("near", "third"), ("far", "another")]
+    assert config == read_config(run)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run for this machine and another one."""
@@ -121,7 +151,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
         f"target: [{{label: here}}, {folder / 'far.json'}]\n"
         "limits: {accuracy_drop: 20pt, latency@far: 200%}\nsearch: {trials: 12, rows: 60, workers: 1}\n"
-        "verify: {members: 4, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+        f"{SHORT}"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))

@@ -12,6 +12,10 @@ BAD = ("dull", "cold", "grim", "stale", "loud", "empty")
 PLAIN = ("film", "story", "scene", "the", "a", "with", "and", "plot", "very", "cast")
 
 
+# Lines of a configuration that make a run of a tiny model short.
+SHORT = "verify: {members: 4, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
+
+
 def write_rows(path: Path, rows: int = 400, seed: int = 0) -> Path:
     """A CSV of `text,label`: snippets with more good or more bad words."""
     rng = random.Random(seed)

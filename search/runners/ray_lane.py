@@ -6,11 +6,12 @@ all of the node's cores, so Ray lets nothing else run there meanwhile: neither t
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.runners.ray_pool import node_here, worker_environment
 from spaces.errors import ConfigError
@@ -33,7 +34,8 @@ class RayLane:
     """
 
     def __init__(self, work: Work, chips: Callable[[str], str]) -> None:
-        self._work, self._chips = work, chips
+        self._work = work
+        self._chips = cache(lambda device: str(ray.get(self._look(chips).remote(device))))
         known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node for node in known if node["Alive"] and node["Resources"].get(RESOURCE)]
         if not nodes:
@@ -42,11 +44,13 @@ class RayLane:
                 f"--resources='{{\"{RESOURCE}\": 1}}'"
             )
         self._sent: dict[str, Any] = {}
-        self._remote: Any = ray.remote(
-            num_cpus=nodes[0]["Resources"].get("CPU", 0),
-            resources={RESOURCE: 1},
-            runtime_env={"env_vars": worker_environment()},
-        )
+        environment: dict[str, Any] = {"runtime_env": {"env_vars": worker_environment()}}
+        cores = nodes[0]["Resources"].get("CPU", 0)
+        self._alone: Any = ray.remote(num_cpus=cores, resources={RESOURCE: 1}, **environment)
+        # Looking takes no core, so it need not wait until whoever works there is done.
+        there = NodeAffinitySchedulingStrategy(nodes[0]["NodeID"], soft=False)
+        look: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": there, **environment}
+        self._look: Any = ray.remote(**look)
 
     @staticmethod
     def offered() -> bool:
@@ -57,18 +61,18 @@ class RayLane:
     @cached_property
     def node(self) -> str:
         """The node, named as in trials.csv."""
-        return str(ray.get(self._remote(node_here).remote()))
+        return str(ray.get(self._look(node_here).remote()))
 
     def chips(self, device: str) -> str:
         """Its processor, or its accelerators."""
-        return str(ray.get(self._remote(self._chips).remote(device)))
+        return self._chips(device)
 
     def run(self, plan: Mapping[str, Any], threads: int, report: Callable[[int, int], None]) -> Any:
         """What a fresh process on the node made of the plan; the models are sent along."""
         paths = sorted(set(_paths(plan)))
         # The next process of a measurement asks for the same ones; others are not needed again.
         self._sent = {path: self._sent.get(path) or ray.put(_packed(Path(path))) for path in paths}
-        found = ray.get(self._remote(_timed).remote(self._work, dict(plan), paths, list(self._sent.values()), threads))
+        found = ray.get(self._alone(_timed).remote(self._work, dict(plan), paths, list(self._sent.values()), threads))
         report(1, 1)
         return found
 
