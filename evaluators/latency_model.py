@@ -105,7 +105,9 @@ class LatencyModel:
     def from_json(cls, content: dict[str, Any]) -> "LatencyModel":
         terms = content["terms"]
         return cls(
-            Terms(ModelShape(**terms["shape"]), tuple(terms["bits"]), terms["first_token"]),
+            Terms(
+                ModelShape(**terms["shape"]), tuple(terms["bits"]), terms["first_token"], tuple(terms.get("kinds", ()))
+            ),
             tuple(content["coefficients"]),
             content["fair_ms"],
             content["target_key"],
@@ -129,6 +131,7 @@ def calibrate(
     target: Target,
     fair: Path,
     seed: int,
+    kinds: Sequence[str] = (),
     timings: int = 50,
     held_out: int = 16,
     progress: Progress | None = None,
@@ -145,6 +148,7 @@ def calibrate(
         target: threads, batch and device.
         fair: the original's artefact in the same runtime.
         seed: draws the probes and the inputs, and shuffles turns.
+        kinds: in which layers may attend, other than softly.
         timings: designs to time.
         held_out: how many of them, the last drawn, to predict before they are used.
         progress: told after each group how many designs are timed.
@@ -154,7 +158,7 @@ def calibrate(
     Raises:
         ParetoformerError: a probe cannot be loaded or timed.
     """
-    members = probes(shape, runtime.bits, timings, seed)
+    members = probes(shape, runtime.bits, timings, seed, kinds)
     rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
     timed: list[tuple[Member, float]] = []
     fair_ms = []
@@ -171,6 +175,7 @@ def calibrate(
         shape,
         runtime.bits,
         timed,
+        kinds=tuple(kinds),
         held_out=min(held_out, len(timed) // 2),
         fair_ms=float(np.median(fair_ms)),
         target_key=target.key,
@@ -203,6 +208,7 @@ def fitted(
     bits: tuple[int, ...],
     timings: Sequence[tuple[Member, float]],
     *,
+    kinds: tuple[str, ...] = (),
     held_out: int,
     fair_ms: float,
     target_key: str,
@@ -213,6 +219,7 @@ def fitted(
         shape: the original's sizes.
         bits: widths that the runtime executes.
         timings: designs and their latencies over the original's, measured beside it.
+        kinds: in which layers may attend, other than softly.
         held_out: how many, from the end, are predicted before they are used.
         fair_ms: the original's mean latency.
         target_key: key of the target.
@@ -220,7 +227,7 @@ def fitted(
     members, ratios = [member for member, _ in timings], [ratio for _, ratio in timings]
     seen = len(timings) - held_out
     # Whether the runtime drops tokens that the head does not read shows in the timings.
-    both = (Terms(shape, bits), Terms(shape, bits, first_token=True))
+    both = (Terms(shape, bits, kinds=kinds), Terms(shape, bits, first_token=True, kinds=kinds))
     terms = min(both, key=lambda terms: terms.error(members[:seen], ratios[:seen]))
     first = terms.fit(members[:seen], ratios[:seen])
     unseen = tuple(HeldOut(ratio, float(terms.features(member) @ first)) for member, ratio in timings[seen:])

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from spaces.axes.attention import SOFT, Attention, AttentionKind, forget_absent_attention
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import LayerBits, Quantization, forget_absent_parts
 from spaces.design import Member
@@ -11,27 +12,31 @@ from spaces.shape import ModelShape
 _GROUP = 64
 _BLOCK_GONE = 0.12
 _ONE_WIDTH = 0.5
+_ALL_SOFT = 0.5
 _DRAWS_PER_PROBE = 100
 
 
-def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int) -> list[Member]:
+def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int, kinds: Sequence[str] = ()) -> list[Member]:
     """Up to `n` different members: `anchors` first, then random ones.
 
     Random ones spread over depths, sizes (a level for the model, varied from layer to layer), blocks that are gone
-    and widths (one for all blocks, or mixed). A small model may have fewer than `n` different ones.
+    and widths (one for all blocks, or mixed); where there are kinds of attention, half of them have layers of one.
+    A small model may have fewer than `n` different ones.
 
     Args:
         shape: the model's sizes.
         bits: widths that the runtime executes.
         n: how many are wanted.
         seed: of the draws.
+        kinds: in which layers may attend, other than softly.
     """
     rng = random.Random(seed)
-    unique = {member.key: member for member in anchors(shape, bits)[:n]}
+    unique = {member.key: member for member in (*anchors(shape, bits), *_attending(shape, bits, kinds))[:n]}
     for _ in range(n * _DRAWS_PER_PROBE):
         if len(unique) >= n:
             break
-        member = Member(forget_absent_parts((_pruning(shape, rng), _quantization(shape, bits, rng))))
+        configs = (_pruning(shape, rng), _quantization(shape, bits, rng))
+        member = Member(forget_absent_attention(forget_absent_parts((*configs, *_attention(shape, kinds, rng)))))
         unique.setdefault(member.key, member)
     return list(unique.values())
 
@@ -44,6 +49,21 @@ def anchors(shape: ModelShape, bits: Sequence[int]) -> list[Member]:
     drawn = [(cut, width) for width in bits for cut in (whole, first)] + [(bare, max(bits))]
     members = [Member(forget_absent_parts((cut, Quantization.uniform(shape, width)))) for cut, width in drawn]
     return list({member.key: member for member in members}.values())
+
+
+def _attending(shape: ModelShape, bits: Sequence[int], kinds: Sequence[str]) -> list[Member]:
+    """The whole model in each kind, in a width that runtimes are fast in."""
+    whole, narrow = Pruning.identity(shape), Quantization.uniform(shape, 8 if 8 in bits else max(bits))
+    uniform = [Attention((AttentionKind.parse(kind),) * shape.layers) for kind in kinds]
+    return [Member((whole, narrow, attention)) for attention in uniform]
+
+
+def _attention(shape: ModelShape, kinds: Sequence[str], rng: random.Random) -> list[Attention]:
+    """Soft layers, and in about half of the draws layers of one kind among them; nothing where there are no kinds."""
+    if not kinds:
+        return []
+    kind = SOFT if rng.random() < _ALL_SOFT else rng.choice(kinds)
+    return [Attention(tuple(AttentionKind.parse(rng.choice((SOFT, kind))) for _ in range(shape.layers)))]
 
 
 def _pruning(shape: ModelShape, rng: random.Random) -> Pruning:

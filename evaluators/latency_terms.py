@@ -2,9 +2,9 @@
 
 Latencies of blocks add up (within 5 %), so the ratio to the original is linear in counts: per width, the attention
 blocks and their heads, the FFN blocks and their neurons; layers that stay (their norms run even where both blocks are
-gone); the widths of embeddings and head; a constant. Two things do not add up and have terms of their own: weights
-push each other out of the caches, and a runtime may leave out what the head does not read, which is most of the last
-layer where the head reads the first token alone.
+gone); heads that attend in another kind than softly; the widths of embeddings and head; a constant. Two things do not
+add up and have terms of their own: weights push each other out of the caches, and a runtime may leave out what the head
+does not read, which is most of the last layer where the head reads the first token alone.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from spaces.axes.attention import Attention
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -36,11 +37,13 @@ class Terms:
         shape: the original's sizes; heads and neurons are counted in shares of a layer's.
         bits: widths that the runtime executes, widest first.
         first_token: whether, from the last attention block on, the runtime works on the first token alone.
+        kinds: in which layers may attend, other than softly; for one query alone they cost nothing that shows.
     """
 
     shape: ModelShape
     bits: tuple[int, ...]
     first_token: bool = False
+    kinds: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,18 +51,20 @@ class Terms:
         parts = ("attention", "heads", "ffn", "neurons", *(["first token's neurons"] if self.first_token else []))
         blocks = [f"{part}@{width}" for width in self.bits for part in parts]
         ends = [f"{part}@{width}" for width in self.bits[1:] for part in ("embeddings", "head")]
-        return ("constant", "layers", "crowding", *blocks, *ends)
+        return ("constant", "layers", "crowding", *blocks, *ends, *self.kinds)
 
     def features(self, member: Member) -> Vector:
         """The factors of the coefficients, (terms,); from the member's configs alone."""
         pruning, quantization = member.config(Pruning), widths(member, self.shape)
-        last = self._last_attention(pruning)
+        kinds, last = attention(member, self.shape).layers, self._last_attention(pruning)
         counts = dict.fromkeys(self.names, 0.0)
         counts["constant"] = 1.0
-        for layer, (units, bits) in enumerate(zip(pruning.layers, quantization.layers, strict=True)):
+        for layer, (units, bits, kind) in enumerate(zip(pruning.layers, quantization.layers, kinds, strict=True)):
             if units is None or bits is None:
                 continue
             counts["layers"] += 1
+            if kind is not None and kind.k is not None and layer != last:
+                counts[str(kind)] += len(units.heads) / self.shape.heads
             if units.heads:
                 share = SHARE_OF_LAST_ATTENTION if layer == last else 1.0
                 counts[f"attention@{bits.attention}"] += 1
@@ -109,6 +114,14 @@ class Terms:
         goal = np.concatenate([np.ones(len(members)), np.zeros(factors.shape[1])])
         coefficients: Vector = nnls(np.concatenate([weighted, ridge]), goal)[0]
         return coefficients
+
+
+def attention(member: Member, shape: ModelShape) -> Attention:
+    """How the member's layers attend; softly in a space without attention kinds."""
+    try:
+        return member.config(Attention)
+    except KeyError:
+        return Attention.soft(shape)
 
 
 def widths(member: Member, shape: ModelShape) -> Quantization:

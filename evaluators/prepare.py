@@ -83,6 +83,7 @@ class Assignment:
         ffn_group: neurons that go together.
         sensitivity: whether parts that 8 bits hurt are looked for.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
+        attention: kinds in which layers may attend, other than softly (spaces/axes/attention.py).
         trust_remote_code: run the model author's code.
     """
 
@@ -108,6 +109,7 @@ class Assignment:
     ffn_group: int = 64
     sensitivity: bool = False
     compensate: bool = True
+    attention: tuple[str, ...] = ()
     trust_remote_code: bool = False
 
 
@@ -394,6 +396,7 @@ def _latency_model(
             target=target,
             fair=original,
             seed=work.seed,
+            kinds=work.attention,
             progress=lambda done, total: watch("latency model", done, total),
             lane=work.lane,
             keep=partial(append_timings, folder / TIMINGS),
@@ -408,6 +411,5 @@ def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence
     """What a latency model depends on; figures of another machine, even of the same make, are not believed."""
     graph = hashlib.sha256(fair).hexdigest()
     lengths = [len(next(iter(row.values()))) for row in inputs]
-    return content_key(
-        {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
-    )
+    depends = {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
+    return content_key({**depends, **({"attention": work.attention} if work.attention else {})})

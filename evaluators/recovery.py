@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
 from evaluators.codebook import Codebook
+from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
@@ -124,6 +125,7 @@ class Recoverer:
 
     def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
         kept = job.member.config(Pruning).kept_layers
+        student = build(attention(job.member, self._shape), student)
         rounding = Rounding.of(job.member.config(Quantization), student, kept)
         return distill(
             student,

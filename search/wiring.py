@@ -101,9 +101,10 @@ def assignment(config: RunConfig) -> "Assignment":
     from evaluators.store import Store
     from evaluators.training.finetune import FinetuneSettings
 
+    own_task = task(config.task)
     return Assignment(
         model=config.model,
-        task=task(config.task),
+        task=own_task,
         runtime=_runtime(config),
         target=targets(config)[0],
         further=targets(config)[1:],
@@ -114,12 +115,13 @@ def assignment(config: RunConfig) -> "Assignment":
             learning_rate=config.finetune.learning_rate,
             batch_size=config.finetune.batch_size,
         ),
-        max_length=config.finetune.max_length,
+        max_length=config.finetune.max_length or own_task.max_length,
         timing_inputs=config.verify.inputs,
         importance_rounds=(config.space.pruning or PruningConfig()).rounds,
         ffn_group=(config.space.pruning or PruningConfig()).ffn_group,
         sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
+        attention=attention_kinds(config),
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
         exact_rows=_exact_rows(config),
@@ -149,6 +151,7 @@ def _distillation(config: RunConfig) -> Any:
 def task(config: TaskConfig) -> "Task":
     from evaluators.tasks.files import FileTask
     from evaluators.tasks.hub import HubTask
+    from evaluators.tasks.mail_spam import MailSpam
     from evaluators.tasks.movie_reviews import MovieReviews
     from evaluators.tasks.splits import SplitSizes
 
@@ -158,8 +161,8 @@ def task(config: TaskConfig) -> "Task":
     if config.dataset is not None:
         columns = (config.text, config.label, config.metric)
         return HubTask(config.dataset, config.config, *columns, split=config.part, sizes=sizes)
-    names.known("tasks", config.name or "")
-    return MovieReviews(sizes, config.metric)
+    named: dict[str, Callable[[SplitSizes, str], Task]] = {"movie-reviews": MovieReviews, "mail-spam": MailSpam}
+    return named[names.known("tasks", config.name or "")](sizes, config.metric)
 
 
 def _runtime(config: RunConfig) -> "Runtime":
@@ -272,6 +275,7 @@ def runtime_version(runtime: str) -> str:
 def space(config: RunConfig, prepared: "Prepared") -> Space:
     """The axes that are asked for, over what the runtime executes."""
     from evaluators.vocabulary import exact_rows
+    from spaces.axes.attention import AttentionAxis, forget_absent_attention
     from spaces.axes.pruning import PruningAxis
     from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
     from spaces.axes.rare import RareAxis
@@ -291,11 +295,18 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
     )
     quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"], prepared.sensitive)
     further: list[Axis] = []
+    if kinds := attention_kinds(config):
+        further.append(AttentionAxis(prepared.shape, kinds))
     if config.space.vocabulary and prepared.vocabulary is not None:
         sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
         axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
         further.append(axis(prepared.shape, sizes))
-    return Space([pruning, quantization, *further], rules=[forget_absent_parts])
+    return Space([pruning, quantization, *further], rules=[forget_absent_parts, forget_absent_attention])
+
+
+def attention_kinds(config: RunConfig) -> tuple[str, ...]:
+    """Kinds of attention to choose from beside soft; none where that is the only one."""
+    return config.space.attention.options if config.space.attention else ()
 
 
 def _exact_rows(config: RunConfig) -> float | None:

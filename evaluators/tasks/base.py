@@ -59,11 +59,13 @@ class Task(Protocol):
         name: as in `--task`, or the file's stem.
         classes: names of the classes, in the order of their indices.
         metric: name of the metric (see metrics/accuracy.py), or a dotted path to the user's own.
+        max_length: tokens beyond it are cut, unless the user asks for another length.
     """
 
     name: str
     classes: tuple[str, ...]
     metric: str
+    max_length: int
 
     def splits(self, seed: int) -> Splits:
         """Stratified, de-duplicated, disjoint; the same for the same seed."""

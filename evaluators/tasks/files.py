@@ -16,6 +16,8 @@ Columns = Mapping[str, Sequence[object]]
 class FileTask:
     """One text and one label column of a file; classes are sorted."""
 
+    max_length = 128
+
     def __init__(
         self,
         path: str | Path,

@@ -16,6 +16,8 @@ from spaces.errors import DataError
 class HubTask:
     """One text and one label column of one labelled part (`split`) of a data set; its own classes in their order."""
 
+    max_length = 128
+
     def __init__(
         self,
         dataset: str,

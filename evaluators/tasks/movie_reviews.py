@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 
 from evaluators.tasks.base import Splits
-from evaluators.tasks.download import SourceArchive, extract, fetch_sdist
+from evaluators.tasks.download import Archive, extract, fetch
 from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
 
-ARCHIVE = SourceArchive(
+ARCHIVE = Archive(
+    registry="PyPI",
     package="vaderSentiment",
     version="2.5",
     filename="vaderSentiment-2.5.tar.gz",
@@ -26,6 +27,7 @@ class MovieReviews:
 
     name = "movie-reviews"
     classes: tuple[str, ...] = ("negative", "positive")
+    max_length = 128
 
     def __init__(self, sizes: SplitSizes = DEFAULT_SIZES, metric: str = "accuracy") -> None:
         self.metric = metric
@@ -37,7 +39,7 @@ class MovieReviews:
         Raises:
             DataError: the archive cannot be had, or the splits are too large.
         """
-        texts, labels = read_snippets(_content(fetch_sdist(ARCHIVE)))
+        texts, labels = read_snippets(_content(fetch(ARCHIVE)))
         return split(texts, labels, seed, self._sizes)
 
 

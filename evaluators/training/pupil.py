@@ -14,6 +14,7 @@ from evaluators.tasks.base import Encoded
 from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
 from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
+from evaluators.transforms.attention import attends_softly
 from spaces.errors import ConfigError, ModelError
 
 _EXAM_BATCH = 64
@@ -55,7 +56,7 @@ class Pupil:
         self._hidden = tuple(layer_map) if weights.hidden else ()
         self._attention = tuple(layer for layer in layer_map if layer != EMBEDDINGS) if weights.attention else ()
         self._check(len(layer_names(model)))
-        if self._attention or self._eager_is_faster():
+        if attends_softly(model) and (self._attention or self._eager_is_faster()):
             model.set_attn_implementation("eager")
         widths = model.config.hidden_size, teacher.width
         differ = self._hidden if widths[0] != widths[1] else ()

@@ -1,3 +1,4 @@
 """Compression in torch: really smaller models, and masks. Importing it makes every family known to `build`."""
 
+from evaluators.transforms import attention as attention
 from evaluators.transforms import prune as prune

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from evaluators.runtimes.onnxruntime.attending import Attending
 from evaluators.runtimes.onnxruntime.graph import (
     ATTENTION,
     ATTENTION_OUTPUT,
@@ -30,9 +31,10 @@ from evaluators.runtimes.onnxruntime.graph import (
     place,
 )
 from evaluators.runtimes.onnxruntime.weights import Cut, Indices, Rare, Tensor
+from spaces.axes.attention import Attention, AttentionKind
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
-from spaces.errors import DesignError
+from spaces.errors import DesignError, ModelError
 from spaces.shape import ModelShape
 
 CONTRIB = "com.microsoft"
@@ -50,11 +52,13 @@ class Lowering:
         widths: bits of every part.
         tokens: rows of the word table that stay; a token's new id is its place among them.
         rare: words whose rows are put together from shared parts; None: none are.
+        attention: how layers attend; None: all softly.
         shorten: whether tokens that the head does not see are left out where nothing reads them.
         fused: whether onnxruntime may fuse residual additions with the layer norms behind them.
 
     Raises:
         DesignError: the member was decoded for another model, or leaves a width open.
+        ModelError: the graph does not show how its layers attend, and they shall do so in another way.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Lowering:
         widths: Quantization,
         tokens: Indices = None,
         rare: Rare | None = None,
+        attention: Attention | None = None,
         *,
         shorten: bool = True,
         fused: bool = False,
@@ -79,6 +84,8 @@ class Lowering:
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
         self._short = attending[-1] if shorten and original.reads_first_token and attending else None
         self._first: dict[str, str] = {}
+        self._kinds = _kinds(original, attention)
+        self._attending = Attending(original.nodes, self._lowered)
 
     def run(self) -> Lowered:
         """The member's nodes and tensors."""
@@ -86,6 +93,8 @@ class Lowering:
         for node in self._live():
             if node.domain == DOMAIN:
                 kinds[node.op_type](node)
+            elif node.output[0] in self._kinds:
+                self._attending.write(node, self._kinds[node.output[0]])
             else:
                 self._lowered.nodes.append(node)
                 self._lowered.tensors |= {
@@ -234,6 +243,20 @@ class Lowering:
         bits = widths.ffn if part in (FFN_IN, FFN_OUT) else widths.attention
         assert bits is not None, f"layer {layer} has no width for {part}"
         return bits
+
+
+def _kinds(original: Original, attention: Attention | None) -> dict[str, AttentionKind]:
+    """By name of a softmax's result, the kind of its layer, where that keeps a number of keys."""
+    layers = () if attention is None else attention.layers
+    if not any(kind is not None and kind.k is not None for kind in layers):
+        return {}
+    made = [node.output[0] for node in original.nodes if node.op_type == "Softmax"]
+    if not len(made) == len(layers) == original.shape.layers:
+        raise ModelError(
+            f"The design says how {len(layers)} layers attend, the graph has {original.shape.layers} layers and "
+            f"{len(made)} softmax operators. Leave attention out of the space, or use an encoder such as BERT."
+        )
+    return {name: kind for name, kind in zip(made, layers, strict=True) if kind is not None and kind.k is not None}
 
 
 def _of_heads(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:

@@ -16,6 +16,7 @@ from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEn
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
 from evaluators.runtimes.onnxruntime.weights import Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
+from spaces.axes.attention import Attention
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.axes.rare import RareTokens
@@ -92,14 +93,15 @@ class OnnxTemplate:
         pruning = configs.get(Pruning, Pruning.identity(self.shape))
         widths = configs.get(Quantization, Quantization.uniform(self.shape))
         assert isinstance(pruning, Pruning)
-        vocabulary = configs.get(Vocabulary, Vocabulary.whole())
+        vocabulary, attention = configs.get(Vocabulary, Vocabulary.whole()), configs.get(Attention)
         assert isinstance(widths, Quantization)
         assert isinstance(vocabulary, Vocabulary)
+        assert attention is None or isinstance(attention, Attention)
         fixed = fixed_ids(self._original) if vocabulary.size is not None else ()
         tokens, rare = vocabulary.kept(self.ranking, fixed), self._rare(member)
         if tokens is not None and rare is not None:
             raise DesignError("A design leaves words out or puts rare ones together, not both. Choose one.")
-        return Lowering(self._original, pruning, widths, tokens, rare, fused=fused)
+        return Lowering(self._original, pruning, widths, tokens, rare, attention, fused=fused)
 
     def _rare(self, member: Member) -> Rare | None:
         config = next((config for config in member.configs if isinstance(config, RareTokens)), RareTokens.none())
