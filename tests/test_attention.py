@@ -104,6 +104,12 @@ def test_sign_matching_is_its_definition(k: int) -> None:
         assert set(kept[batch, head, row].nonzero().flatten().tolist()) == expected
 
 
+def test_half_precision_ranks_keys_alike() -> None:
+    query, key = torch.randn(2, 1, 2, 300, 64, generator=torch.Generator().manual_seed(2)).unbind(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sign_matches(query, key), sign_matches(query.double(), key.double()).float())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bert_layer_attends_as_defined(kind: str) -> None:
     """The context of the first layer, computed here query by query from its own linears."""

@@ -61,7 +61,7 @@ def sign_matches(query: Tensor, key: Tensor) -> Tensor:
         query: (B, H, Q, D).
         key: (B, H, K, D).
     """
-    signs = _signs(query) @ _signs(key).transpose(-1, -2)
+    signs = (_signs(query) @ _signs(key).transpose(-1, -2)).float()  # half precision has no room for the places
     keys = key.shape[-2]
     return signs * keys - torch.arange(keys, device=key.device)
 

@@ -1,7 +1,7 @@
 """Attention kinds as operators around a layer's softmax. Knows operators; knows no designs but a layer's kind.
 
 Definitions: spaces/axes/attention.py. The k-th largest comes from TopK, whose k is the number of keys where that is
-smaller; what reaches it stays. Scores go where TopK's indices would cost a scatter.
+smaller; what reaches it stays. Comparing costs less than scattering what TopK found.
 """
 
 from collections.abc import Sequence
