@@ -49,7 +49,7 @@ class TestAxis(AxisContract):
         return AttentionAxis(SHAPE, ("hard@16", "sign@8"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["hard@4", "sign@4"])
 class TestTransform(TransformContract):
     @pytest.fixture(params=FAMILIES)
     def family(self, request: pytest.FixtureRequest) -> Model:
@@ -158,8 +158,8 @@ def test_runtimes_attend_as_torch_does(runtime: Runtime, family: str) -> None:
     shape = Anatomy.of(model).shape
     template = runtime.template(model)
     mixed = Attention((AttentionKind.parse("hard@2"), AttentionKind.parse("soft"), AttentionKind.parse("sign@3")))
-    for attention in (*(uniform(kind) for kind in (*KINDS, "hard@50", "sign@50")), mixed):
-        for pruning in (Pruning.identity(shape), random_pruning(shape, 0), random_pruning(shape, 1)):
+    for attention in (*map(uniform, ("hard@2", "sign@2", "hard@50", "sign@50")), mixed):
+        for pruning in (Pruning.identity(shape), random_pruning(shape, 0)):
             configs = forget_absent_attention(forget_absent_parts((pruning, Quantization.uniform(shape), attention)))
             member = Member(configs)
             artefact = template.assemble(member)
@@ -261,7 +261,7 @@ def test_a_search_over_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "quantization": {"bits": [32, 8]},
             "attention": {"kinds": ["hard", "sign"], "k": [2]},
         },
-        "search": {"trials": 60, "rows": 60, "workers": 1},
+        "search": {"trials": 40, "rows": 60, "workers": 1},
         "recover": {"members": 1, "epochs": 1},
         **yaml.safe_load(SHORT),
     }
