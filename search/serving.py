@@ -176,12 +176,13 @@ def cache_clear(*, everything: bool) -> str:
     """Forget figures, or everything; what went."""
     from evaluators.cache import cache_folder
     from evaluators.store import Store
+    from evaluators.tasks import download
 
     gone = Store().clear()
     if not everything:
         return f"Forgot {gone:,} figures. Checkpoints and downloads stay; --everything removes them too."
     # Only what this project puts there: the folder may be one that the user shares with other things.
-    checkpoints, downloads = cache_folder() / "finetuned", list(cache_folder().glob("*.tar.gz"))
+    checkpoints, downloads = cache_folder() / "finetuned", download.kept()
     try:
         if checkpoints.exists():
             shutil.rmtree(checkpoints)

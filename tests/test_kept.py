@@ -190,6 +190,9 @@ class TestCommands:
         (folder / "finetuned" / "one").mkdir(parents=True)
         (folder / "finetuned" / "one" / "model").write_text("x")
         (folder / "mine.txt").write_text("of somebody else")
+        downloads = [folder / "from-pypi-1.0.tar.gz", folder / "from-npm-1.0.tgz"]
+        for archive in downloads:
+            archive.write_text("x")
         _, out, _ = call(capsys, "cache", "info")
         assert "quality            1 figures        2.0 MB" in out
         assert "finetuned" in out
@@ -197,5 +200,5 @@ class TestCommands:
         assert (code, out.startswith("Forgot 1 figures.")) == (0, True)
         assert (folder / "finetuned" / "one").exists()
         assert call(capsys, "cache", "clear", "--everything")[0] == 0
-        assert not (folder / "finetuned").exists()
+        assert not any(path.exists() for path in (folder / "finetuned", *downloads))
         assert (folder / "mine.txt").exists()

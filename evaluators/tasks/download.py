@@ -55,6 +55,11 @@ def fetch(archive: Archive, folder: Path | None = None) -> Path:
     return path
 
 
+def kept() -> list[Path]:
+    """Archives that lie in the cache, under the names that the registries give them."""
+    return sorted(path for ending in ("*.tar.gz", "*.tgz") for path in cache_folder().glob(ending))
+
+
 def extract(archive: Path, folder: Path) -> None:
     """Unpack a tar file into `folder`; nothing lands outside it (the standard library's `data` filter).
 
