@@ -5,6 +5,7 @@ smaller; what reaches it stays. Comparing costs less than scattering what TopK f
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,14 @@ class Attending:
     """
 
     def __init__(self, nodes: Sequence[onnx.NodeProto], lowered: Lowered) -> None:
-        self._producers = {name: node for node in nodes for name in node.output}
+        self._nodes = nodes
         self._lowered = lowered
         self._shared: set[str] = set()
+
+    @cached_property
+    def _producers(self) -> dict[str, onnx.NodeProto]:
+        """By tensor the node that makes it; most members never ask."""
+        return {name: node for node in self._nodes for name in node.output}
 
     def write(self, softmax: onnx.NodeProto, kind: AttentionKind) -> None:
         """Probabilities (B, H, Q, K) from scores of that shape.
