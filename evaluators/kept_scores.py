@@ -16,7 +16,7 @@ from spaces.design import content_key
 from spaces.objectives import Complete, Evaluation
 
 # Changes with whatever makes an artefact of one design answer otherwise than before.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class KeptScores:
@@ -25,12 +25,13 @@ class KeptScores:
     Args:
         workload: what is evaluated; its `origin` stands for weights, rows and everything else that all scores share.
         store: where scores are kept.
+        reuse_prefixes: as for TransformerEvaluator.
     """
 
-    def __init__(self, workload: Workload, store: Store) -> None:
+    def __init__(self, workload: Workload, store: Store, *, reuse_prefixes: bool = False) -> None:
         self._workload = workload
         self._store = store
-        self._inner: Evaluator = TransformerEvaluator(workload)
+        self._inner: Evaluator = TransformerEvaluator(workload, reuse_prefixes=reuse_prefixes)
         target = workload.target
         # Of the machine that computes: int8 answers differ between processors and versions.
         version, batch_size = workload.runtime.version, target.batch_size

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.answering import Answering, PrefixReuse, Whole
 from evaluators.base import Job, Score, Train, Verify, VerifyCascade
 from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.fidelity import agreement, expected_drop, mean_kl
 from evaluators.metrics.host import usable_cores
+from evaluators.metrics.loss import loss_figures
 from evaluators.reading import Readings, Texts
 from evaluators.recovery import Recoverer, Recovery, Templates
 from evaluators.runtimes.base import Predictor, Runtime, Template
@@ -76,11 +78,18 @@ class Workload:
 
 
 class TransformerEvaluator:
-    """Assembles the real artefact of a design and scores it at the target's batch; trains what is to be recovered."""
+    """Assembles the real artefact of a design and scores it at the target's batch; trains what is to be recovered.
 
-    def __init__(self, workload: Workload) -> None:
+    Args:
+        workload: what is evaluated.
+        reuse_prefixes: whether hidden states are kept, so that members that share their first layers run these once.
+    """
+
+    def __init__(self, workload: Workload, *, reuse_prefixes: bool = False) -> None:
         self._workload = workload
         self._threads = min(workload.target.threads, usable_cores())  # a target may be a larger machine
+        answering = PrefixReuse if reuse_prefixes else Whole
+        self._answering: Answering = answering(workload.runtime, self._threads, workload.target.device)
         self._templates = workload.templates()
         self._readings = workload.readings()
         self._recoverer = None if workload.recovery is None else Recoverer(workload.recovery)
@@ -103,9 +112,8 @@ class TransformerEvaluator:
         if job.split == "test":
             raise ValueError("Score reads the search rows; the test split is read by Verify alone, once, last.")
         work, template = self._workload, self._templates.of(job.member.weights)
-        artefact = template.assemble(job.member)
         rows = self._readings.rows(job.member, job.split).first(job.rows)
-        logits = run(self._open(artefact), rows, work.target.batch_size)
+        logits = self._answering.logits(template, job.member, rows, work.target.batch_size)
         original = work.reference[: len(rows)]
         labels = np.asarray(rows.labels)
         accuracy, fair = work.metric(labels, logits.argmax(-1)), work.metric(labels, original.argmax(-1))
@@ -124,7 +132,7 @@ class TransformerEvaluator:
             "accuracy_drop_estimate": (fair - accuracy + expected) / 2,
             "agreement": agreement(original, logits),
             "rows": float(len(rows)),
-            "bytes": float(len(artefact)),
+            **loss_figures(original, logits, labels),
         }
         return Complete(values, extras), {job.split: logits}
 

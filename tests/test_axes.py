@@ -187,8 +187,8 @@ class TestUnitPruningAxis:
         units = UnitPruningAxis(SHAPE, [FLAT.groups(layer, 8) for layer in range(3)])
         names = [f"head.1.{head}" for head in range(4)] + [f"group.1.{group}" for group in range(3)]
         one_by_one: dict[str, Scalar] = dict.fromkeys(names, 0)
-        assert units.decode({"attention.1": 0, "ffn.1": 0}) == units.decode(one_by_one)
-        assert units.decode({"attention.1": 0, "ffn.1": 0}).layers[1] == LayerUnits((), ())
+        assert units.decode({"attention_block.1": 0, "ffn_block.1": 0}) == units.decode(one_by_one)
+        assert units.decode({"attention_block.1": 0, "ffn_block.1": 0}).layers[1] == LayerUnits((), ())
         assert units.decode({"layer.1": 0}).layers[1] is None
 
     def test_neutral_keeps_everything(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,27 @@ class Template(Protocol):
 
     def size(self, member: Member) -> int:
         """Predicted bytes of that file, within 1 %, without building it."""
+        ...
+
+
+@runtime_checkable
+class Stages(Protocol):
+    """A template that can also leave out the first layers of a member, whose states somebody kept."""
+
+    def assemble_from(self, member: Member, start: int) -> bytes:
+        """A file that reads the states entering layer `start` beside the inputs (none if 0: all layers run), and gives
+        those that enter the layers behind it beside the logits."""
+        ...
+
+
+@runtime_checkable
+class StagedPredictor(Protocol):
+    """A loaded file of `Stages`."""
+
+    def staged(
+        self, inputs: Mapping[str, NDArray[np.int64]], states: Mapping[int, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        """Logits (B, C), and by layer the states that enter it, from inputs, each (B, T), and the states given."""
         ...
 
 

@@ -265,7 +265,7 @@ def _log_ratio(importance: float, cost: float) -> float:
 
 
 class UnitPruningAxis:
-    """One 0/1 knob per unit: layers, attention blocks, heads, FFN blocks, groups of neurons.
+    """One 0/1 knob per unit: `layer.L`, `attention_block.L`, `head.L.H`, `ffn_block.L`, `group.L.G` (of neurons).
 
     Used by recipes that walk the units one by one, in a study of their own. Decodes to the same config as PruningAxis.
 
@@ -284,7 +284,7 @@ class UnitPruningAxis:
     def _names(self) -> list[str]:
         names = []
         for layer in range(self._shape.layers):
-            names += [f"layer.{layer}", f"attention.{layer}", f"ffn.{layer}"]
+            names += [f"layer.{layer}", f"attention_block.{layer}", f"ffn_block.{layer}"]
             names += [f"head.{layer}.{head}" for head in range(self._shape.heads)]
             names += [f"group.{layer}.{group}" for group in range(len(self._groups[layer]))]
         return names
@@ -296,8 +296,8 @@ class UnitPruningAxis:
             heads = [head for head in range(self._shape.heads) if knobs.get(f"head.{layer}.{head}", 1)]
             neurons = sorted(n for g, group in enumerate(groups) if knobs.get(f"group.{layer}.{g}", 1) for n in group)
             units = LayerUnits(
-                tuple(heads) if knobs.get(f"attention.{layer}", 1) else (),
-                tuple(neurons) if knobs.get(f"ffn.{layer}", 1) else (),
+                tuple(heads) if knobs.get(f"attention_block.{layer}", 1) else (),
+                tuple(neurons) if knobs.get(f"ffn_block.{layer}", 1) else (),
             )
             layers.append(units if knobs.get(f"layer.{layer}", 1) else None)
         return Pruning(tuple(layers))
@@ -310,5 +310,5 @@ class UnitPruningAxis:
         return dict.fromkeys(self.knobs, 1)
 
     def extremes(self) -> dict[str, dict[str, Scalar]]:
-        nothing = {name: 0 if name.startswith(("attention", "ffn")) else 1 for name in self.knobs}
+        nothing = {name: 0 if name.startswith(("attention_block", "ffn_block")) else 1 for name in self.knobs}
         return {"whole": self.neutral(), "smallest": dict(nothing)}

@@ -39,6 +39,7 @@ from spaces.shape import ModelShape
 
 CONTRIB = "com.microsoft"
 SMALLEST_HEAD = 16  # outputs; a classifier of fewer stays in fp32: there is nothing to gain, and it decides
+STATE = "state."
 _INT8_COMPUTE = 4  # accuracy_level of MatMulNBits
 _FIRST = np.zeros(1, np.int64)
 
@@ -89,8 +90,26 @@ class Lowering:
 
     def run(self) -> Lowered:
         """The member's nodes and tensors."""
+        return self._run(None, ["logits"])
+
+    def run_from(self, start: int) -> Lowered:
+        """The same from layer `start` on (0: the embeddings too).
+
+        The states that enter it are read as `state_name(start)`, and those that enter the layers behind it come out
+        beside the logits; they are those of the first token alone where no layer from there on attends.
+        """
+        enters = [_resolved(ends.enters, self._bypasses()) for ends in self._original.layers]
+        if start:
+            self._lowered.node("Identity", [state_name(start)], [enters[start]])
+        behind = range(start + 1, len(enters))
+        self._run(enters[start] if start else None, ["logits", *(enters[layer] for layer in behind)])
+        for layer in behind:
+            self._lowered.node("Identity", [enters[layer]], [state_name(layer)])
+        return self._lowered
+
+    def _run(self, given: str | None, wanted: Sequence[str]) -> Lowered:
         kinds = {"Linear": self._linear, "Residual": self._residual, "Table": self._table}
-        for node in self._live():
+        for node in self._live(given, wanted):
             if node.domain == DOMAIN:
                 kinds[node.op_type](node)
             elif node.output[0] in self._kinds:
@@ -102,11 +121,14 @@ class Lowering:
                 }
         return self._lowered
 
-    def _live(self) -> list[onnx.NodeProto]:
-        """Nodes that are needed once blocks and layers are gone, reading what stands for those."""
+    def _live(self, given: str | None, wanted: Sequence[str]) -> list[onnx.NodeProto]:
+        """Nodes that `wanted` needs once blocks and layers are gone, reading what stands for those; not what makes the
+        tensor that is `given`."""
         stands_for = self._bypasses()
         nodes = []
         for node in self._original.nodes:
+            if given in node.output:
+                continue
             if any(name in stands_for for name in node.input):
                 changed = onnx.NodeProto()
                 changed.CopyFrom(node)
@@ -115,7 +137,7 @@ class Lowering:
                 nodes.append(changed)
             else:
                 nodes.append(node)
-        return live_nodes(nodes, ["logits"])
+        return live_nodes(nodes, wanted)
 
     def _bypasses(self) -> dict[str, str]:
         """By tensor that is gone, the one that stands for it."""
@@ -243,6 +265,11 @@ class Lowering:
         bits = widths.ffn if part in (FFN_IN, FFN_OUT) else widths.attention
         assert bits is not None, f"layer {layer} has no width for {part}"
         return bits
+
+
+def state_name(layer: int) -> str:
+    """Of the hidden states that enter a layer, where they come from outside or go there."""
+    return f"{STATE}{layer}"
 
 
 def _kinds(original: Original, attention: Attention | None) -> dict[str, AttentionKind]:

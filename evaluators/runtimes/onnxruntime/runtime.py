@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from evaluators.runtimes.onnxruntime.lowering import STATE, state_name
 from evaluators.runtimes.onnxruntime.template import OnnxTemplate
 from spaces.errors import ModelError
 
@@ -71,11 +72,22 @@ class OnnxPredictor:
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
-        self._names = [entry.name for entry in session.get_inputs()]
+        self._names = [entry.name for entry in session.get_inputs() if not entry.name.startswith(STATE)]
 
     def __call__(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._names})[0]
         return logits
+
+    def staged(
+        self, inputs: Mapping[str, NDArray[np.int64]], states: Mapping[int, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        """The same of a file of `OnnxTemplate.assemble_from`, and by layer the states that enter it."""
+        given = {state_name(layer): values for layer, values in states.items()}
+        names = [entry.name for entry in self._session.get_outputs()]
+        found = dict(
+            zip(names, self._session.run(names, {**{n: inputs[n] for n in self._names}, **given}), strict=True)
+        )
+        return found.pop("logits"), {int(name.removeprefix(STATE)): values for name, values in found.items()}
 
 
 @cache

@@ -13,7 +13,7 @@ from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.runtimes.base import PLAIN
 from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
-from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering
+from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering, state_name
 from evaluators.runtimes.onnxruntime.weights import Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
 from spaces.axes.attention import Attention
@@ -26,6 +26,7 @@ from spaces.errors import DesignError
 from spaces.shape import ModelShape
 
 FUSED = "fused"
+FLOAT = onnx.TensorProto.FLOAT
 _IR_VERSION = 10  # the first with opset 21; older runtimes refuse newer files
 
 
@@ -75,6 +76,16 @@ class OnnxTemplate:
             ModelError: the member drops tokens of a model whose words cannot be renumbered.
         """
         return self._written(self._lowering(member, fused=graph == FUSED).run())
+
+    def assemble_from(self, member: Member, start: int) -> bytes:
+        """The member's graph from layer `start` on, for whoever keeps the states that enter it (runtimes/base.py)."""
+        lowered = self._lowering(member).run_from(start)
+        model, behind = self._model(lowered), range(start + 1, self.shape.layers)
+        states = [helper.make_tensor_value_info(state_name(layer), FLOAT, None) for layer in behind]
+        model.graph.output.extend(states)
+        if start:
+            model.graph.input.append(helper.make_tensor_value_info(state_name(start), FLOAT, ["batch", "tokens", None]))
+        return onnx_file(model, lowered.tensors)
 
     def size(self, member: Member) -> int:
         """Bytes of that file, exactly, from shapes alone."""

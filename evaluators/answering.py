@@ -1,0 +1,122 @@
+"""How a member's rows are answered: all of it at every row, or only the layers behind those that others share with it.
+
+Knows artefacts and hidden states; knows nothing of figures, or of who asks for which member.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.runtimes.base import Runtime, StagedPredictor, Stages, Template
+from evaluators.tasks.base import Encoded
+from spaces.design import Member, content_key
+
+Logits = NDArray[np.float32]
+# Per batch of rows, what enters a layer: (B, T, hidden).
+States = list[NDArray[np.float32]]
+
+
+class Answering(Protocol):
+    """Runs members."""
+
+    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
+        """Logits (rows, classes) of the member's artefact, in the rows' order."""
+        ...
+
+
+class Whole:
+    """Assembles a member's artefact and runs it.
+
+    Args:
+        runtime: where members run.
+        threads: of one session.
+        device: likewise.
+    """
+
+    def __init__(self, runtime: Runtime, threads: int, device: str) -> None:
+        self._runtime = runtime
+        self._threads = threads
+        self._device = device
+
+    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
+        predictor = self._runtime.load(template.assemble(member), threads=self._threads, device=self._device)
+        return np.concatenate([predictor(batch) for batch in rows.batches(batch_size)])
+
+
+class PrefixReuse:
+    """Runs a member from the first layer on in which it differs from all that ran before it, on states that were kept.
+
+    The kept states are the very ones that the layers left out would compute, so answers are the same to the bit.
+
+    Args:
+        runtime, threads, device: as for `Whole`.
+        most_bytes: of states that are kept; those not used for longest go first.
+    """
+
+    def __init__(self, runtime: Runtime, threads: int, device: str, most_bytes: int = 2 << 30) -> None:
+        self._whole = Whole(runtime, threads, device)
+        self._runtime = runtime
+        self._threads = threads
+        self._device = device
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[str, States] = OrderedDict()
+
+    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
+        if not isinstance(template, Stages):
+            return self._whole.logits(template, member, rows, batch_size)
+        of = f"{batch_size} {_rows_key(rows)}"
+        keys = [f"{prefix_key(member, layer)} {of}" for layer in range(template.shape.layers)]
+        start = max((layer for layer in range(1, len(keys)) if keys[layer] in self._kept), default=0)
+        self._touch(keys)
+        artefact = template.assemble_from(member, start)
+        predictor = self._runtime.load(artefact, threads=self._threads, device=self._device)
+        assert isinstance(predictor, StagedPredictor), f"{self._runtime.name} opens what its templates write"
+        entering = self._kept[keys[start]] if start else None
+        logits, behind = list[Logits](), dict[int, States]()
+        for index, batch in enumerate(rows.batches(batch_size)):
+            found, states = predictor.staged(batch, {} if entering is None else {start: entering[index]})
+            logits.append(found)
+            for layer, values in states.items():
+                behind.setdefault(layer, []).append(values)
+        self._keep({keys[layer]: states for layer, states in behind.items()})
+        return np.concatenate(logits)
+
+    def _touch(self, keys: Sequence[str]) -> None:
+        """Its own first layers are those that the next member is likeliest to share; the first ones most of all."""
+        for key in reversed(keys):
+            if key in self._kept:
+                self._kept.move_to_end(key)
+
+    def _keep(self, states: dict[str, States]) -> None:
+        self._kept.update(states)
+        self._touch(list(states))
+        while sum(map(_nbytes, self._kept.values())) > self._most_bytes:
+            self._kept.popitem(last=False)
+
+
+def prefix_key(member: Member, layer: int) -> str:
+    """Stands for all that the states entering `layer` depend on besides the rows."""
+    decoded = member.decoded
+    behind = decoded["layers"][layer:]
+    return content_key(
+        {
+            **{name: share for name, share in decoded.items() if name != "head"},
+            "layers": decoded["layers"][:layer],
+            # Where no later layer attends, a classifier may need the states of its first token alone.
+            "attended": any(units is not None and bool(units["heads"]) for units in behind),
+            "weights": member.weights,
+        }
+    )
+
+
+def _rows_key(rows: Encoded) -> str:
+    tokens = np.concatenate([row["input_ids"] for row in rows.inputs])
+    return hashlib.sha256(tokens.tobytes() + str(rows.lengths).encode()).hexdigest()
+
+
+def _nbytes(states: States) -> int:
+    return sum(values.nbytes for values in states)
