@@ -378,9 +378,11 @@ def _latency_model(
         lengths = [len(row["attention_mask"]) for row in inputs]
         return described.latency_model(template.shape, lengths, first_token=template.reads_first_token, seed=work.seed)
     path = folder / ("latency_model.json" if target == work.target else f"latency_model@{target.label}.json")
-    if path.exists() and (known := LatencyModel.read(path)).target_key == target.key:
+    known = LatencyModel.read(path) if path.exists() else None
+    asked = tuple(dict.fromkeys((*(() if known is None else known.terms.kinds), *work.attention)))
+    if known is not None and known.target_key == target.key and known.terms.kinds == asked:
         return known
-    key = _timings_key(work, target, fair, inputs)
+    key = _timings_key(work, target, fair, inputs, asked)
     kept = None if work.store is None else work.store.get(LATENCY, key, work.latency_age)
     if kept is not None:
         write_whole(path, kept)
@@ -396,7 +398,7 @@ def _latency_model(
             target=target,
             fair=original,
             seed=work.seed,
-            kinds=work.attention,
+            kinds=asked,
             progress=lambda done, total: watch("latency model", done, total),
             lane=work.lane,
             keep=partial(append_timings, folder / TIMINGS),
@@ -407,9 +409,11 @@ def _latency_model(
     return model
 
 
-def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs]) -> str:
+def _timings_key(
+    work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs], kinds: tuple[str, ...]
+) -> str:
     """What a latency model depends on; figures of another machine, even of the same make, are not believed."""
     graph = hashlib.sha256(fair).hexdigest()
     lengths = [len(next(iter(row.values()))) for row in inputs]
     depends = {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
-    return content_key({**depends, **({"attention": work.attention} if work.attention else {})})
+    return content_key({**depends, **({"attention": kinds} if kinds else {})})

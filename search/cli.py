@@ -55,6 +55,13 @@ Instances = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Draws splits, fine-tuning and search.")]
 Sampler = Annotated[str | None, typer.Option(help="A name from `list samplers`.")]
+Goal = Annotated[str | None, typer.Option(help="Of --sampler significance: faster, smaller or accurate.")]
+Literally = Annotated[
+    bool, typer.Option("--literal", help="With --sampler axformer: the published rule, without our guards.")
+]
+Refit = Annotated[
+    bool, typer.Option("--refit", help="With --sampler axformer: fine-tune the outcome from the pre-trained weights.")
+]
 Workers = Annotated[int | None, typer.Option(help="Processes that evaluate designs; 1 per core by default.")]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://HOST:10001; local: none.")]
 TrialTimeout = Annotated[str | None, typer.Option(help="Give an evaluation up after 90s, 10m, ...")]
@@ -80,6 +87,9 @@ def search(
     trials: Trials = None,
     timeout: Timeout = None,
     sampler: Sampler = None,
+    goal: Goal = None,
+    literal: Literally = False,
+    refit: Refit = False,
     runner: Annotated[str | None, typer.Option(help="ray, or tune: Ray Tune hands the designs out.")] = None,
     workers: Workers = None,
     cpus_per_worker: Annotated[
@@ -104,7 +114,7 @@ def search(
 ) -> None:
     """Search designs, verify the front, and pick."""
     from search import run
-    from search.config import RunConfig, merged, read_yaml
+    from search.config import RunConfig, merged, read_yaml, refuse_foreign
 
     flags = {
         "model": model,
@@ -117,6 +127,7 @@ def search(
         "search.trials": trials,
         "search.timeout": timeout,
         "search.sampler": sampler,
+        **_of_recipe(goal, literal, refit),
         "search.runner": runner,
         "search.workers": workers,
         "search.cpus_per_worker": cpus_per_worker,
@@ -131,6 +142,7 @@ def search(
         "cache": False if no_cache else None,
     }
     resolved = RunConfig.parse(merged(read_yaml(config) if config else {}, flags))
+    refuse_foreign(resolved, flags)
     if dry_run:
         run.forecast(resolved)
         return
@@ -144,6 +156,9 @@ def resume(
     trials: Trials = None,
     timeout: Timeout = None,
     sampler: Sampler = None,
+    goal: Goal = None,
+    literal: Literally = False,
+    refit: Refit = False,
     workers: Workers = None,
     trial_timeout: TrialTimeout = None,
     address: Address = None,
@@ -161,6 +176,7 @@ def resume(
         "search.trials": trials,
         "search.timeout": timeout,
         "search.sampler": sampler,
+        **_of_recipe(goal, literal, refit),
         "search.workers": workers,
         "search.trial_timeout": trial_timeout,
         "search.address": address,
@@ -409,6 +425,15 @@ def list_names(what: Annotated[str, typer.Argument(help="tasks, models, samplers
 
     for name, meaning in names.listing(what).items():
         typer.echo(f"{name:16} {meaning}")
+
+
+def _of_recipe(goal: str | None, literal: bool, refit: bool) -> dict[str, Any]:
+    """Flags of the published recipes."""
+    return {
+        "significance.goal": goal,
+        "axformer.literal": literal or None,
+        "axformer.refit": refit or None,
+    }
 
 
 def _latency_limits(section: str, asked: list[str] | None) -> dict[str, str]:

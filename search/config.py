@@ -9,10 +9,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from search.names import RECIPES
 from spaces.errors import ConfigError
 from spaces.objectives import AT, LATENCY, Limit, latency_at
 from spaces.target import Device
 
+# Designs of a search, where nobody says how many; a recipe ends by itself.
+TRIALS = 200
 # Fewer rows per call leave a GPU waiting for kernels, unless CUDA graphs replay them, which no runtime here does.
 GPU_ROWS = 32
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -205,10 +208,10 @@ class LimitsConfig(Section):
 
 
 class SearchConfig(Section):
-    """How to look for designs."""
+    """How to look for designs. `trials`: at most so many; None: 200, or all that a recipe asks for."""
 
     sampler: str = "auto"
-    trials: int = Field(200, ge=1)
+    trials: int | None = Field(None, ge=1)
     timeout: str | None = None
     seed: int = Field(0, ge=0)
     runner: Literal["ray", "tune"] = "ray"
@@ -288,6 +291,39 @@ class RecoverConfig(Section):
     unlabeled: str | None = None
 
 
+class AxformerConfig(Section):
+    """Constants of `sampler: axformer`, as published but for the guards (search/samplers/axformer.py).
+
+    Guards: a step must lower the loss in so many of five parts of the rows (`folds_agreeing`), a model that predicts
+    one class only is refused (`collapse`), k must be below the longest row (`length`), and the outcome counts only if
+    it is no less accurate on the confirm rows (`confirm`). `literal` takes them all away, and what goes beyond the
+    published walk: groups of neurons by importance, and units that stand in for those that go. `refit` fine-tunes the
+    outcome from the pre-trained weights.
+    """
+
+    k: int = Field(30, ge=1)
+    tolerance: float = Field(1.1, ge=1)
+    groups: int = Field(12, ge=1)
+    folds_agreeing: int = Field(4, ge=0, le=5)
+    collapse: bool = True
+    length: bool = True
+    confirm: bool = True
+    literal: bool = False
+    refit: bool = False
+
+
+class SignificanceConfig(Section):
+    """Goal and thresholds of `sampler: significance` (search/samplers/significance.py)."""
+
+    goal: Literal["faster", "smaller", "accurate"] = "faster"
+    prune: float = Field(0.02, ge=0)
+    approximate: float = Field(0.04, ge=0)
+    descend: float = Field(0.25, ge=0)
+    k: int = Field(16, ge=1)
+    groups: int = Field(12, ge=1)
+    folds_agreeing: int = Field(4, ge=0, le=5)
+
+
 class CacheConfig(Section):
     """Figures of earlier runs on this machine that are used again: scores always, latencies up to an age."""
 
@@ -320,6 +356,8 @@ class RunConfig(Section):
     verify: VerifyConfig = VerifyConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     recover: RecoverConfig = RecoverConfig()
+    axformer: AxformerConfig = AxformerConfig()
+    significance: SignificanceConfig = SignificanceConfig()
     cache: CacheConfig | Literal[False] = CacheConfig()
     trust_remote_code: bool = False
 
@@ -336,12 +374,18 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _profiles_know_soft_attention(self) -> "RunConfig":
         described = [target.profile for target in self.target if target.profile is not None]
-        if described and self.space.attention and self.space.attention.options:
+        searched = self.space.attention and self.space.attention.options
+        if described and (searched or self.search.sampler in RECIPES):
             raise ValueError(
-                f"space.attention: the profile {described[0]} says nothing of kinds other than soft; "
-                "leave attention out, or search on the serving machine without a profile"
+                f"{'space.attention' if searched else self.search.sampler}: the profile {described[0]} says nothing of "
+                "kinds of attention other than soft; leave them out, or search on the serving machine without a profile"
             )
         return self
+
+    @property
+    def masks_only(self) -> bool:
+        """Whether units that go shall leave the others as they are, as in the published walk."""
+        return self.search.sampler == "axformer" and self.axformer.literal
 
     @field_validator("objectives")
     @classmethod
@@ -406,6 +450,18 @@ def merged(content: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, An
         inner = result.get(section)
         result[section] = {**(inner if isinstance(inner, dict) else {}), key: value}
     return result
+
+
+def refuse_foreign(config: RunConfig, flags: Mapping[str, Any]) -> None:
+    """Flags of a recipe go with that recipe.
+
+    Raises:
+        ConfigError: one was given with another sampler.
+    """
+    for name, value in flags.items():
+        section, _, key = name.partition(".")
+        if value is not None and section in RECIPES and section != config.search.sampler:
+            raise ConfigError(f"--{key} goes with --sampler {section}, found {config.search.sampler}. Leave one out.")
 
 
 def _explain(error: ValidationError) -> str:

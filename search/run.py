@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Score
 from search import front_file, present, wiring
-from search.config import RunConfig, merged
+from search.config import RunConfig, merged, refuse_foreign
 from search.front_file import FrontFile
-from search.loop import Meter
+from search.loop import Meter, Summary, Watch
 from search.loop import run as loop
 from search.progress import Display
+from search.recipes import confirming, is_recipe, study
 from search.record import Record
 from search.remeasured import off, remeasured
-from search.runners.base import evaluated
+from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
 from spaces.errors import CallerError, RunError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from evaluators.prepare import Prepared
     from evaluators.tasks.base import Splits
     from spaces.design import Member
+    from spaces.objectives import Bound
 
 SUMMARY = "search.json"
 # Shares of a model's cost that recovery tries to do without.
@@ -75,8 +77,15 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
 
 def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = None) -> int:
     """Go on with a run; flags that were given replace the run's own settings."""
-    config = RunConfig.parse(merged(read_config(folder).model_dump(mode="json"), flags))
+    before = read_config(folder)
+    config = RunConfig.parse(merged(before.model_dump(mode="json"), flags))
+    refuse_foreign(config, flags)
     wiring.check(config)
+    if wiring.compensates(config) != wiring.compensates(before):
+        raise RunError(
+            f"{folder}: pruning with compensate {wiring.compensates(before)} and {wiring.compensates(config)} makes "
+            "different models of one design; a run has one of them. Start a new run folder (--out)."
+        )
     return _go_on(config, folder, display or Display())
 
 
@@ -171,7 +180,11 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
         name: (prepared.workload.latency.predict_ms(member), prepared.workload.template.size(member))
         for name, member in members.items()
     }
-    print(present.forecast(space.describe(), figures, per_design, config.search.trials, wiring.workers(config)))
+    print(
+        present.forecast(
+            space.describe(), figures, per_design, wiring.most_designs(config, prepared), wiring.workers(config)
+        )
+    )
 
 
 def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, display: Display | None = None) -> None:
@@ -245,11 +258,15 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         config = write_config(folder, config, [each.label for each in wiring.targets(config)])
         record = wiring.record(config, folder, bounds, space, prepared)
         recovered = _recovered(config, folder, prepared, space, record)
-        sampler = wiring.sampler(config, record, space)
-        meter = Meter(config.search.trials, config.search.seconds)
+        meter = Meter(wiring.most_designs(config, prepared), config.search.seconds)
         make = wiring.evaluator(config, prepared)
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
-            summary = loop(space, sampler, runner, record, rows=config.search.rows, meter=meter, watch=display.trial)
+            watch = display.trial
+            if is_recipe(config):
+                summary = _walk(config, folder, prepared, space, bounds, runner, meter, watch)
+            else:
+                sampler, rows = wiring.sampler(config, record, space), config.search.rows
+                summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch)
         figures = {
             "designs_per_second": summary.designs_per_second,
             "busy_share": summary.worker_busy_share,
@@ -261,6 +278,26 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         if config.recover.members and recovered is not None:
             _recover(config, folder, prepared, space, record, recovered, display)
         return _verify(config, folder, prepared, space, Record.open(folder, storage=config.search.storage), display)
+
+
+def _walk(
+    config: RunConfig,
+    folder: Path,
+    prepared: "Prepared",
+    space: Space,
+    bounds: "tuple[Bound, ...]",
+    runner: Runner,
+    meter: Meter,
+    watch: Watch,
+) -> Summary:
+    """A recipe from where it stands, over all search rows, in a study of its own."""
+    name = study(config)
+    record = wiring.record(config, folder, bounds, space, prepared, name)
+    sampler = wiring.walk_sampler(config, record, space, prepared)
+    summary = loop(space, sampler, runner, record, rows=None, meter=meter, watch=watch, recipe=name)
+    if (settled := sampler.result) is not None:
+        record.settle(wiring.outcome(config, prepared, space, settled))
+    return summary
 
 
 def _recovered(config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record) -> Record | None:
@@ -355,6 +392,7 @@ def _verify(
         targets={each: wiring.is_here(config, each) for each in wiring.targets(config)},
         splits={name: (len(rows), rows.sha256) for name, rows in vars(prepared.texts).items()},
         latency_model={"spearman": latency.spearman, "mean_error": latency.mean_error, "n": len(latency.held_out)},
+        confirming=confirming(config),
         search=json.loads(summary.read_text()) if summary.exists() else {},
     )
     front = verify_front(situation, display.stage)

@@ -1,6 +1,6 @@
 """What is verified, with what and under which limits, as one value. Knows contracts; does nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Situation:
         seed: of the run.
         targets: what the models are for, the first one primary, each with whether this machine can measure for it.
         splits: by name, rows and hash.
+        confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
         latency_model, search: figures that are handed on to front.json.
     """
 
@@ -53,6 +54,7 @@ class Situation:
     splits: Mapping[str, tuple[int, str]]
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
+    confirming: Collection[str] = ()
 
     @property
     def first(self) -> Target:

@@ -24,7 +24,7 @@ from search.members import (
     unverified,
     verified,
 )
-from search.picks import certified_picks
+from search.picks import certified_picks, recipe_picks
 from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
@@ -39,8 +39,9 @@ TESTED = ("limits", "certified", "smallest_within", "cascade")
 
 def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     """Verify the run's front, pick, certify, read test for the picks, and write front.json."""
-    on_front = search_front(situation.record)
-    chosen = _chosen(situation, on_front)
+    on_front, settled = search_front(situation.record), situation.record.results()
+    chosen = _chosen(situation, on_front).union(*settled.values())
+    on_front += _missing(situation.record, on_front, chosen)
     known = situation.assessor.baselines(watch)
     exported, failures = _score(situation, [trial for trial in on_front if trial.key in chosen], watch)
     timings = _timed(situation, {each.trial.key: each.folder for each in exported}, watch)
@@ -65,6 +66,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     ]
     confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
     certificate, answers = certified_picks([*members, *cascades], situation.bounds, confirm, situation.confidence)
+    answers += recipe_picks(settled, members, situation.record.trials(), situation.confirming)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
     singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]
     figures = _on_test(situation, [*singles, *_tests_of(cascades, tested, situation.folder)], watch)
@@ -121,6 +123,12 @@ def search_front(record: Record) -> list[Trial]:
         complete,
         costs=lambda trial: [_vocabulary_pruned(trial), *(each.cost(trial.values[each.name]) for each in objectives)],
     )
+
+
+def _missing(record: Record, on_front: Sequence[Trial], chosen: Collection[str]) -> list[Trial]:
+    """Complete trials that are to be verified and are not on the front: what recipes ended with."""
+    known = {trial.key for trial in on_front}
+    return [t for t in record.trials() if t.state == "complete" and t.key in chosen and t.key not in known]
 
 
 def _vocabulary_pruned(trial: Trial) -> bool:

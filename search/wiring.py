@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Evaluator
 from search import names
-from search.config import GPU_ROWS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig, TaskConfig
+from search.config import GPU_ROWS, TRIALS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig, TaskConfig
 from search.progress import Display
+from search.recipes import Recipe, is_recipe, recipe
 from search.record import Figures, Record, Trial
 from search.runners.base import Runner
 from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
+from search.samplers.walk import WalkSampler
+from spaces.design import Design
 from spaces.errors import ConfigError, LimitError
 from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Task
+    from spaces.axes.quantization import QuantizationAxis
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +124,7 @@ def assignment(config: RunConfig) -> "Assignment":
         importance_rounds=(config.space.pruning or PruningConfig()).rounds,
         ffn_group=(config.space.pruning or PruningConfig()).ffn_group,
         sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
-        compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
+        compensate=compensates(config),
         attention=attention_kinds(config),
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
@@ -132,6 +136,11 @@ def assignment(config: RunConfig) -> "Assignment":
         mixed=config.recover.mixed if config.recover.members else 0,
         trust_remote_code=config.trust_remote_code,
     )
+
+
+def compensates(config: RunConfig) -> bool:
+    """Whether what pruning leaves is refitted to stand in for what goes."""
+    return (config.space.pruning or PruningConfig(compensate=False)).compensate and not config.masks_only
 
 
 def _distillation(config: RunConfig) -> Any:
@@ -273,40 +282,61 @@ def runtime_version(runtime: str) -> str:
 
 
 def space(config: RunConfig, prepared: "Prepared") -> Space:
-    """The axes that are asked for, over what the runtime executes."""
-    from evaluators.vocabulary import exact_rows
-    from spaces.axes.attention import AttentionAxis, forget_absent_attention
+    """The axes that are asked for, over what the runtime executes; of a recipe, its own encoding of them."""
+    from spaces.axes.attention import Attention, AttentionAxis, forget_absent_attention
     from spaces.axes.pruning import PruningAxis
-    from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
+    from spaces.axes.quantization import forget_absent_parts
+
+    executed = prepared.assignment.runtime.bits
+    axes: list[Axis]
+    if is_recipe(config):
+        axes = list(_recipe(config, prepared).axes)
+    else:
+        units = config.space.pruning or PruningConfig(blocks=False, heads=False, ffn=False)
+        pruning = PruningAxis(
+            prepared.shape,
+            prepared.importance,
+            prepared.workload.latency.unit_costs(8 if 8 in executed else max(executed)),
+            ffn_group=units.ffn_group,
+            blocks=units.blocks,
+            heads=units.heads,
+            ffn=units.ffn,
+        )
+        kinds = attention_kinds(config)
+        axes = [pruning, _quantization(config, prepared), *([AttentionAxis(prepared.shape, kinds)] if kinds else [])]
+    axes += _vocabulary_axes(config, prepared)
+    return Space(axes, rules=[forget_absent_parts, forget_absent_attention], families=[Attention])
+
+
+def _quantization(config: RunConfig, prepared: "Prepared") -> "QuantizationAxis":
+    from spaces.axes.quantization import QuantizationAxis
+
+    widths = _widths(config, prepared.assignment.runtime)
+    return QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"], prepared.sensitive)
+
+
+def _vocabulary_axes(config: RunConfig, prepared: "Prepared") -> list[Axis]:
+    from evaluators.vocabulary import exact_rows
     from spaces.axes.rare import RareAxis
     from spaces.axes.vocabulary import VocabularyAxis
 
-    executed = prepared.assignment.runtime.bits
-    units = config.space.pruning or PruningConfig(blocks=False, heads=False, ffn=False)
-    widths = _widths(config, prepared.assignment.runtime)
-    pruning = PruningAxis(
-        prepared.shape,
-        prepared.importance,
-        prepared.workload.latency.unit_costs(8 if 8 in executed else max(executed)),
-        ffn_group=units.ffn_group,
-        blocks=units.blocks,
-        heads=units.heads,
-        ffn=units.ffn,
-    )
-    quantization = QuantizationAxis(prepared.shape, widths["blocks"], widths["tables"], prepared.sensitive)
-    further: list[Axis] = []
-    if kinds := attention_kinds(config):
-        further.append(AttentionAxis(prepared.shape, kinds))
-    if config.space.vocabulary and prepared.vocabulary is not None:
-        sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
-        axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
-        further.append(axis(prepared.shape, sizes))
-    return Space([pruning, quantization, *further], rules=[forget_absent_parts, forget_absent_attention])
+    if not config.space.vocabulary or prepared.vocabulary is None:
+        return []
+    sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
+    axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
+    return [axis(prepared.shape, sizes)]
+
+
+def _recipe(config: RunConfig, prepared: "Prepared") -> Recipe:
+    longest = max(prepared.workload.splits["search"].lengths)
+    return recipe(config, prepared.shape, prepared.importance, _quantization(config, prepared), longest)
 
 
 def attention_kinds(config: RunConfig) -> tuple[str, ...]:
-    """Kinds of attention to choose from beside soft; none where that is the only one."""
-    return config.space.attention.options if config.space.attention else ()
+    """Kinds of attention to choose from beside soft, in search and recipe; none where that is the only one."""
+    searched = config.space.attention.options if config.space.attention else ()
+    walked = {"axformer": f"hard@{config.axformer.k}", "significance": f"sign@{config.significance.k}"}
+    return tuple(dict.fromkeys((*searched, *(walked[name] for name in walked if name == config.search.sampler))))
 
 
 def _exact_rows(config: RunConfig) -> float | None:
@@ -363,12 +393,20 @@ def _told(config: RunConfig) -> tuple[Objective, ...]:
     return tuple(quality if each == ACCURACY else each for each in objectives(config))
 
 
-def record(config: RunConfig, folder: Path, bounds: tuple[Bound, ...], space: Space, prepared: "Prepared") -> Record:
+def record(
+    config: RunConfig,
+    folder: Path,
+    bounds: tuple[Bound, ...],
+    space: Space,
+    prepared: "Prepared",
+    study: str = "search",
+) -> Record:
     """The run's record, opened again if it exists; other limits or targets open a further study beside the old one."""
     storage = config.search.storage
-    if not Record.exists(folder, storage=storage):
-        return Record.create(folder, objectives=_told(config), bounds=bounds, storage=storage)
-    return Record.open(folder, storage=storage).reopen_with(bounds, _told(config), speeds(space, prepared))
+    if not Record.exists(folder, storage=storage, study=study):
+        return Record.create(folder, objectives=_told(config), bounds=bounds, storage=storage, study=study)
+    found = Record.open(folder, storage=storage, study=study)
+    return found.reopen_with(bounds, _told(config), speeds(space, prepared))
 
 
 def speeds(space: Space, prepared: "Prepared") -> Figures:
@@ -384,14 +422,31 @@ def speeds(space: Space, prepared: "Prepared") -> Figures:
 
 
 def sampler(config: RunConfig, record: Record, space: Space) -> Sampler:
+    """What proposes designs from all that the record holds."""
     from search.samplers import optuna_bridge as bridge
     from search.samplers.auto import AutoSampler
 
-    common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials}
+    common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials or TRIALS}
     if config.search.sampler == "auto":
         return AutoSampler(record, space, **common)
     makers = {"nsga2": bridge.nsga2, "tpe": bridge.tpe, "gp": bridge.gp, "random": bridge.random}
     return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
+
+
+def walk_sampler(config: RunConfig, record: Record, space: Space, prepared: "Prepared") -> WalkSampler:
+    """The recipe's walk, from the original on, over the record of its own study."""
+    walk, start = _recipe(config, prepared).walk, space.identity()
+    return WalkSampler(record, space, lambda: walk(start), workers(config))
+
+
+def outcome(config: RunConfig, prepared: "Prepared", space: Space, settled: Design) -> list[str]:
+    """Keys of the member that a recipe settled on, and of what it looked at because of it."""
+    return _recipe(config, prepared).outcome(space, settled)
+
+
+def most_designs(config: RunConfig, prepared: "Prepared") -> int:
+    """How many designs may be evaluated: as many as were asked for; a recipe ends by itself."""
+    return config.search.trials or (_recipe(config, prepared).most if is_recipe(config) else TRIALS)
 
 
 def evaluator(config: RunConfig, prepared: "Prepared") -> "Callable[[], Evaluator]":
@@ -401,8 +456,8 @@ def evaluator(config: RunConfig, prepared: "Prepared") -> "Callable[[], Evaluato
     from evaluators.transformer import TransformerEvaluator
 
     if config.cache and config.cache.quality:
-        return partial(KeptScores, prepared.workload, Store())
-    return partial(TransformerEvaluator, prepared.workload)
+        return partial(KeptScores, prepared.workload, Store(), reuse_prefixes=is_recipe(config))
+    return partial(TransformerEvaluator, prepared.workload, reuse_prefixes=is_recipe(config))
 
 
 def workers(config: RunConfig) -> int:

@@ -47,12 +47,22 @@ class Space:
         axes: one per compression family.
         rules: applied after decoding; each makes equal models equal (a removed block has no width).
         weights: id of the weights that its members use.
+        families: configs that members of other encodings in the same run may have besides; a member that has one but is
+            neutral in it is the same member.
     """
 
-    def __init__(self, axes: Sequence[Axis], rules: Sequence[Rule] = (), weights: str = "finetuned") -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        rules: Sequence[Rule] = (),
+        weights: str = "finetuned",
+        families: Sequence[type[Config]] = (),
+    ) -> None:
         self.axes = tuple(axes)
         self._rules = tuple(rules)
         self._weights = weights
+        own = {axis.config for axis in self.axes}
+        self._families = tuple(family for family in families if family not in own)
         self.knobs: Mapping[str, Knob] = {name: knob for axis in self.axes for name, knob in axis.knobs.items()}
         assert len(self.knobs) == sum(len(axis.knobs) for axis in self.axes), "two axes share a knob's name"
 
@@ -84,13 +94,15 @@ class Space:
 
     def member(self, decoded: Mapping[str, Any], weights: str) -> Member:
         """The member that a record holds in decoded form."""
-        return Member(tuple(axis.config.from_decoded(decoded) for axis in self.axes), weights)
+        families = (*(axis.config for axis in self.axes), *self._families)
+        return Member(tuple(family.from_decoded(decoded) for family in families), weights)
 
     def beside(self, member: Member, family: str) -> list[Member]:
         """Members of the same weights and config of `family`: every rung of the other axes, no model twice."""
         rungs: list[tuple[Config, ...]] = [()]
-        for axis, config in zip(self.axes, member.configs, strict=True):
-            steps = [config] if axis.config.family == family else [axis.decode(step) for step in axis.ladder()]
+        for axis in self.axes:
+            own = axis.config.family == family
+            steps = [member.config(axis.config)] if own else [axis.decode(step) for step in axis.ladder()]
             rungs = [(*rung, step) for rung in rungs for step in steps]
         members = [Member(self._ruled(configs), member.weights) for configs in rungs]
         return list({other.key: other for other in members}.values())
@@ -99,16 +111,17 @@ class Space:
         """Parts of a member that could be a grade lower, on the axes that grade parts one by one."""
         return tuple(
             part
-            for axis, config in zip(self.axes, member.configs, strict=True)
+            for axis in self.axes
             if isinstance(axis, GradedAxis)
-            for part in axis.parts(config)
+            for part in axis.parts(member.config(axis.config))
         )
 
     def narrow(self, member: Member, parts: Collection[str]) -> Member:
         """The same member with each of `parts` a grade lower."""
+        graded = {axis.config: axis for axis in self.axes if isinstance(axis, GradedAxis)}
         configs = tuple(
-            axis.narrow(config, parts) if isinstance(axis, GradedAxis) else config
-            for axis, config in zip(self.axes, member.configs, strict=True)
+            graded[type(config)].narrow(config, parts) if type(config) in graded else config
+            for config in member.configs
         )
         return Member(self._ruled(configs), member.weights)
 

@@ -148,7 +148,7 @@ class TorchTemplate:
         origin = {
             "architecture": type(self.model).__name__,
             "config": self._config(member),
-            "design": {config.family: config.to_decoded() for config in member.configs},
+            "design": dict.fromkeys((config.family for config in member.configs), member.decoded),
         }
         return {METADATA: json.dumps(origin, sort_keys=True)}
 

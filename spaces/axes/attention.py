@@ -54,13 +54,21 @@ class Attention:
         return cls((AttentionKind(SOFT),) * shape.layers)
 
     def to_decoded(self) -> dict[str, Any]:
-        return {"layers": [None if kind is None else {"attention": str(kind)} for kind in self.layers]}
+        """Says nothing of layers that attend softly, so that a model is one member with and without this family."""
+        return {"layers": [None if kind is None else _decoded(kind) for kind in self.layers]}
 
     @classmethod
     def from_decoded(cls, decoded: Mapping[str, Any]) -> Self:
-        """Soft where the record is older than this family."""
-        found = [None if layer is None else layer.get("attention", SOFT) for layer in decoded["layers"]]
-        return cls(tuple(None if text is None else AttentionKind.parse(text) for text in found))
+        """Soft where nothing is said, but for layers without heads."""
+        return cls(tuple(None if layer is None else _kind(layer) for layer in decoded["layers"]))
+
+
+def _decoded(kind: AttentionKind) -> dict[str, Any]:
+    return {} if kind.name in (SOFT, NONE) else {"attention": str(kind)}
+
+
+def _kind(layer: Mapping[str, Any]) -> AttentionKind:
+    return AttentionKind.parse(layer.get("attention", SOFT if layer.get("heads", True) else NONE))
 
 
 class AttentionAxis:
