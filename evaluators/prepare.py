@@ -27,7 +27,7 @@ from evaluators.metrics.fidelity import fit_temperature
 from evaluators.metrics.host import versions
 from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.latency import TIMINGS, append_timings, sample_inputs, timed_inputs
-from evaluators.models import ensure_finetuned, load_classifier, weights_sha256
+from evaluators.models import ensure_finetuned, load_classifier, resolve, weights_sha256
 from evaluators.moments import inverse_moments
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
@@ -207,6 +207,8 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             device=work.target.device,
             ranking=template.ranking,
             book=template.book,
+            pretrained=None if str(checkpoint) == resolve(work.model) else resolve(work.model),
+            finetune=work.finetune,
             trust_remote_code=work.trust_remote_code,
         ),
     )

@@ -8,8 +8,8 @@ so recovered members are assembled, scored and exported like all others.
 import copy
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,19 @@ from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import UNLABELED, Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
+from evaluators.training.finetune import FinetuneSettings, finetune
 from evaluators.training.rounding import Rounding, SharedRows
+from evaluators.training.schedule import Progress
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import build
 from evaluators.transforms.restore import changed, put_back
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.axes.rare import RareTokens
-from spaces.design import Member
-from spaces.errors import RunError
+from spaces.design import Member, content_key
+from spaces.errors import ModelError, RunError
 from spaces.shape import ModelShape
 
 ORIGINAL = "finetuned"
@@ -59,6 +61,8 @@ class Recovery:
         device: where to train.
         ranking: ids of tokens, most needed first; empty: every member has the whole table.
         book: what rows of rare words are put together from; None: all rows are exact.
+        pretrained: folder or Hub id that the original was fine-tuned from; None where it came fine-tuned.
+        finetune: how it was.
         trust_remote_code: run the model author's code.
     """
 
@@ -72,11 +76,26 @@ class Recovery:
     device: str = "cpu"
     ranking: tuple[int, ...] = ()
     book: Codebook | None = None
+    pretrained: str | None = None
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     trust_remote_code: bool = False
 
     def path(self, weights: str) -> Path:
         """The file of recovered weights."""
         return self.folder / f"{weights.partition(':')[2]}.safetensors"
+
+    def source(self) -> str:
+        """What the original was fine-tuned from.
+
+        Raises:
+            ModelError: it came fine-tuned.
+        """
+        if self.pretrained is None:
+            raise ModelError(
+                f"{self.checkpoint} is fine-tuned for this task already: there are no pre-trained weights to fine-tune "
+                "from again. Leave --refit out, or start from the model that it was fine-tuned from."
+            )
+        return self.pretrained
 
     def original(self) -> PreTrainedModel:
         """The original, loaded."""
@@ -111,6 +130,27 @@ class Recoverer:
             student, figures = done.model, _summary(done)
         keep(path, changed(student, self._original, pruning), pruning, figures)
         return figures
+
+    def retrain(self, member: Member, progress: Callable[[Progress], None] | None = None) -> str:
+        """Fine-tune a member's structure from the pre-trained weights on the labelled train rows; its weights are kept,
+        unless they are there already.
+
+        Returns:
+            Id of the weights.
+
+        Raises:
+            ModelError: the original came fine-tuned.
+        """
+        work, pruning, source = self._recovery, member.config(Pruning), self._recovery.source()
+        weights = f"retrained:{content_key({'retrained': member.decoded, 'settings': asdict(work.finetune)})}"
+        path = work.path(weights)
+        if not path.exists():
+            whole = load_classifier(source, work.classes, trust_remote_code=work.trust_remote_code, seed=work.seed)[0]
+            student = build(attention(member, self._shape), build(pruning, whole))
+            labelled = work.rows.take([row for row, label in enumerate(work.rows.labels) if label != UNLABELED])
+            tuned = finetune(student, labelled, work.finetune, seed=work.seed, device=work.device, progress=progress)
+            keep(path, changed(tuned, self._original, pruning), pruning, {"epochs": float(work.finetune.epochs)})
+        return weights
 
     def _student(self, member: Member) -> PreTrainedModel:
         """The cut model that training starts from: as it was trained before, or refitted."""

@@ -12,7 +12,7 @@ from search.samplers.walk import Walk
 from spaces.axes.attention import AttentionAxis
 from spaces.axes.pruning import Importance, UnitPruningAxis
 from spaces.axes.quantization import QuantizationAxis
-from spaces.design import Design
+from spaces.design import Design, Member
 from spaces.shape import ModelShape
 from spaces.space import Axis, Space
 
@@ -33,10 +33,11 @@ class Recipe:
     most: int
     afterwards: tuple[Change, ...] = ()
 
-    def outcome(self, space: Space, settled: Design) -> list[str]:
-        """Keys of the member that the walk settled on, and of what it looked at last."""
+    def outcome(self, space: Space, settled: Design) -> list[Member]:
+        """The member that the walk settled on, and what it looked at last."""
         designs = [settled, *(Design({**settled, **change}) for change in self.afterwards)]
-        return list(dict.fromkeys(space.decode(design).key for design in designs))
+        members = [space.decode(design) for design in designs]
+        return list({member.key: member for member in members}.values())
 
 
 def is_recipe(config: RunConfig) -> bool:

@@ -7,8 +7,9 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from evaluators.base import Score
 from search import front_file, present, wiring
 from search.config import RunConfig, merged, refuse_foreign
 from search.front_file import FrontFile
-from search.loop import Meter, Summary, Watch
+from search.loop import Meter, Summary
 from search.loop import run as loop
 from search.progress import Display
 from search.recipes import confirming, is_recipe, study
@@ -263,7 +264,7 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
             watch = display.trial
             if is_recipe(config):
-                summary = _walk(config, folder, prepared, space, bounds, runner, meter, watch)
+                summary = _walk(config, folder, prepared, space, bounds, runner, meter, display)
             else:
                 sampler, rows = wiring.sampler(config, record, space), config.search.rows
                 summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch)
@@ -288,16 +289,42 @@ def _walk(
     bounds: "tuple[Bound, ...]",
     runner: Runner,
     meter: Meter,
-    watch: Watch,
+    display: Display,
 ) -> Summary:
     """A recipe from where it stands, over all search rows, in a study of its own."""
-    name = study(config)
+    name, refits = study(config), config.axformer.refit and config.search.sampler == "axformer"
+    if refits and prepared.workload.recovery is not None:
+        prepared.workload.recovery.source()  # said before the walk, not after it
     record = wiring.record(config, folder, bounds, space, prepared, name)
     sampler = wiring.walk_sampler(config, record, space, prepared)
-    summary = loop(space, sampler, runner, record, rows=None, meter=meter, watch=watch, recipe=name)
+    summary = loop(space, sampler, runner, record, rows=None, meter=meter, watch=display.trial, recipe=name)
     if (settled := sampler.result) is not None:
-        record.settle(wiring.outcome(config, prepared, space, settled))
+        members = wiring.outcome(config, prepared, space, settled)
+        if refits:
+            members = [*_refit(members, prepared, record, runner, display), *members]
+        record.settle([member.key for member in members])
     return summary
+
+
+def _refit(
+    members: "Sequence[Member]", prepared: "Prepared", record: Record, runner: Runner, display: Display
+) -> "list[Member]":
+    """A recipe's outcome, the first member, fine-tuned from the pre-trained weights, and in the others' widths too."""
+    from evaluators.recovery import Recoverer
+
+    assert prepared.workload.recovery is not None, "prepared runs can train"
+    weights = Recoverer(prepared.workload.recovery).retrain(
+        members[0], lambda done: display.stage("refit", done.step, done.total)
+    )
+    refitted = [replace(member, weights=weights) for member in members]
+    for member in refitted:
+        if not record.knows(member.key):
+            number = record.start(None, member, "refit", parents=[members[0].key])
+            runner.submit(Score(member))
+            evaluation = runner.next_done()
+            assert evaluation is not None, "one job was submitted"
+            record.finish(number, evaluation)
+    return refitted
 
 
 def _recovered(config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record) -> Record | None:

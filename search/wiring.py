@@ -22,7 +22,7 @@ from search.runners.base import Runner
 from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from search.samplers.walk import WalkSampler
-from spaces.design import Design
+from spaces.design import Design, Member
 from spaces.errors import ConfigError, LimitError
 from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
@@ -439,8 +439,8 @@ def walk_sampler(config: RunConfig, record: Record, space: Space, prepared: "Pre
     return WalkSampler(record, space, lambda: walk(start), workers(config))
 
 
-def outcome(config: RunConfig, prepared: "Prepared", space: Space, settled: Design) -> list[str]:
-    """Keys of the member that a recipe settled on, and of what it looked at because of it."""
+def outcome(config: RunConfig, prepared: "Prepared", space: Space, settled: Design) -> list[Member]:
+    """The member that a recipe settled on, and what it looked at because of it."""
     return _recipe(config, prepared).outcome(space, settled)
 
 
