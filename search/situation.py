@@ -33,6 +33,7 @@ class Situation:
         targets: what the models are for, the first one primary, each with whether this machine can measure for it.
         splits: by name, rows and hash.
         latency_model, search: figures that are handed on to front.json.
+        gains: whether accuracy is to be gained, so that the most accurate designs are verified and judged.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Situation:
     splits: Mapping[str, tuple[int, str]]
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
+    gains: bool = False
 
     @property
     def first(self) -> Target:
