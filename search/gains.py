@@ -4,6 +4,9 @@ The best of many designs looks better on the rows that chose it than it is, even
 Cross-fitting (for the name: Chernozhukov et al., Econometrics Journal 21, 2018) estimates what choosing gains without
 that bias of selection (Varma and Simon, BMC Bioinformatics 7, 2006): the choice is repeated on all folds but one, and
 what it chose is scored on that one.
+
+It corrects the choice among the designs that were tried, not that a sampler led by the same rows tried these and no
+others. What is left of that optimism is for the confirm rows to find.
 """
 
 import math
@@ -185,7 +188,7 @@ def cross_fitted(
     The bound is the normal one over rows, its variance 1 / folds + 1 / (folds - 1) of a fold's instead of 1 / folds,
     because the folds choose from shared rows (Nadeau and Bengio, Machine Learning 52, 2003, eq. 9); further draws make
     the estimate steadier, not the bound tighter. Where nothing is gained it lies above 0 in 1 to 4 % of simulated
-    searches of 30 and 200 designs, and in 8 % at the worst; without the correction in up to 18 %.
+    searches of 30 and 200 designs on 500 and 1,500 rows; without the correction in up to 18 %.
 
     Args:
         contenders: every design that could have been chosen.
