@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluators.base import Accuracy
+from evaluators.base import Accuracy, Remeasured, Timing
 from search import front_file, present
 from search.config import RunConfig
 from search.figures import MemberFigures
@@ -19,7 +19,9 @@ from search.gains import Contender, Contest, CrossFitted, Gain, Leader, contest,
 from search.page import certificate
 from search.picks import picks
 from search.present import Asked
+from search.remeasured import remeasured
 from spaces.objectives import Bound
+from spaces.target import Target
 from tests.made_members import member
 
 ROWS = 600
@@ -257,6 +259,25 @@ class TestSelect:
 def test_the_page_says_what_is_certified(tmp_path: Path, fitted: float, on_confirm: float, said: str) -> None:
     front = front_file.read(_run(tmp_path, _judged(_contest(fitted), on_confirm)))
     assert said in certificate(front.picks[0], front)
+
+
+@pytest.mark.parametrize(("on_confirm", "key"), [(0.03, "better"), (-0.004, "original")])
+def test_answers_of_another_machine_judge_anew(on_confirm: float, key: str) -> None:
+    """The search rows' part stays; int8 answers, and so the gain on confirm, are those of the machine that serves."""
+    before = FrontFile(
+        run="a",
+        seed=0,
+        targets=(Target().to_json(),),
+        baselines={"fair": replace(ORIGINAL, key="fair", kind="baseline")},
+        members=MEMBERS,
+        gain=_judged(_contest(), 0.01),
+    )
+    timing = Timing(1.0, 1.0, 1.0, 9, 3, {})
+    answers = {"original": _confirm(0.0), "better": _confirm(on_confirm), "second": _confirm(0.03)}
+    after = remeasured(before, Target(), {name: Remeasured(timing, each, 1.0) for name, each in answers.items()})
+    assert after.gain is not None
+    assert after.gain.contest == _contest()
+    assert (after.picks[0].name, after.picks[0].key) == ("gain", key)
 
 
 @pytest.mark.parametrize(("quality", "rows"), [("kl", 512), ("metric", None)])
