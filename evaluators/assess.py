@@ -12,7 +12,7 @@ from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings,
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade import judged, numbered
 from evaluators.cascade_export import write_cascade
-from evaluators.exported import SERVED_ROWS, accuracy_against, as_it_reads, contender, timing, timings
+from evaluators.exported import SERVED_ROWS, accuracy_against, as_it_reads, contender, lost, timing, timings
 from evaluators.graphs import fastest
 from evaluators.instances import throughput
 from evaluators.kept_timings import KeptTimings
@@ -100,6 +100,12 @@ class TransformerAssessor:
         rows = self._prepared.workload.splits[split].first(len(logits))
         original = self._original(split)[: len(logits)]
         return accuracy_against(original, logits, np.asarray(rows.labels), self._prepared.workload.metric)
+
+    def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
+        """Per row of logits, what `fair` scores minus what they score."""
+        logits = unpacked(predictions)[split]
+        labels = np.asarray(self._prepared.workload.splits[split].first(len(logits)).labels)
+        return lost(self._original(split)[: len(logits)], logits, labels)
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:
         """What a smaller vocabulary does; empty where a member has all of it.

@@ -204,6 +204,10 @@ class Assessor(Builder, Protocol):
         """Figures of logits on a split."""
         ...
 
+    def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
+        """Those of `accuracy` alone, which cost less."""
+        ...
+
     def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
         """Latency in ms by target, and bytes, as search predicts them."""
         ...

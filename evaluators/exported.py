@@ -76,7 +76,6 @@ def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: M
     """A metric of logits (rows, classes), and what is lost against the original's on the same rows."""
     figure = score(metric, logits, labels)
     drop, drop_low, drop_high = paired_drop(metric, original, logits, labels)
-    lost = correct(original, labels).astype(float) - correct(logits, labels).astype(float)
     return Accuracy(
         value=figure.value,
         low=figure.low,
@@ -86,8 +85,14 @@ def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: M
         drop_low=drop_low,
         drop_high=drop_high,
         collapsed=collapsed(logits),
-        losses=tuple(lost.tolist()),
+        losses=lost(original, logits, labels),
     )
+
+
+def lost(original: Logits, logits: Logits, labels: Labels) -> tuple[float, ...]:
+    """Per row 1 where only the original's logits are right, -1 where only these are, else 0."""
+    losses = correct(original, labels).astype(float) - correct(logits, labels).astype(float)
+    return tuple(losses.tolist())
 
 
 def side_by_side(

@@ -79,6 +79,9 @@ def search(
     model: Annotated[str | None, typer.Option(help="Folder, Hub id, or a name from `list models`.")] = None,
     task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a CSV, JSONL or Parquet file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="Ranks designs: kl, closeness to the original; metric, to gain accuracy.")
+    ] = None,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
@@ -119,6 +122,7 @@ def search(
     flags = {
         "model": model,
         "task": task,
+        "quality": quality,
         **_latency_limits("limits.", max_latency),
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,

@@ -18,6 +18,8 @@ from spaces.target import Device
 TRIALS = 200
 # Fewer rows per call leave a GPU waiting for kernels, unless CUDA graphs replay them, which no runtime here does.
 GPU_ROWS = 32
+# Search rows per design, if nothing is said and the divergence ranks them.
+_KL_ROWS = 512
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -208,7 +210,11 @@ class LimitsConfig(Section):
 
 
 class SearchConfig(Section):
-    """How to look for designs. `trials`: at most so many; None: 200, or all that a recipe asks for."""
+    """How to look for designs.
+
+    `trials`: at most so many (None: 200, or all that a recipe asks for); `rows`: of the search split score each of them
+    (None: see RunConfig.score_rows).
+    """
 
     sampler: str = "auto"
     trials: int | None = Field(None, ge=1)
@@ -219,7 +225,7 @@ class SearchConfig(Section):
     address: str | None = None
     cpus_per_worker: float | None = Field(None, gt=0)
     gpus_per_worker: float = Field(0.0, ge=0)
-    rows: int = Field(512, ge=50)
+    rows: int | None = Field(None, ge=50)
     storage: str | None = None
     trial_timeout: str | None = None
 
@@ -408,6 +414,14 @@ class RunConfig(Section):
             raise ConfigError(_explain(error)) from None
         config.limits.limits()
         return config
+
+    @property
+    def score_rows(self) -> int | None:
+        """Search rows that score a design; None: all.
+
+        512 place a design by its divergence. Of gains of a point, a dozen rows in 1,500, fewer rows show nothing.
+        """
+        return self.search.rows or (_KL_ROWS if self.quality == "kl" else None)
 
     def to_yaml(self) -> str:
         """The resolved configuration, every key with its value."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from search.certificate import Certificate
 from search.figures import Json, MemberFigures, Pick
+from search.gains import Gain
 from spaces.errors import LimitError, RunError
 from spaces.objectives import ACCURACY, AT, LATENCY, SIZE, Bound, Limit, Objective, latency_at
 from spaces.target import Target
@@ -56,6 +57,7 @@ class FrontFile:
         certificate: the tests behind the certified pick; None where no accuracy limit was asked.
         latency_model: `spearman`, `mean_error` and `n` of the predictions on held-out designs.
         search: `designs_per_second` and `busy_share` (share of worker time spent evaluating).
+        gain: what the most accurate design gains; None where the search was not for accuracy.
     """
 
     run: str
@@ -75,6 +77,7 @@ class FrontFile:
     certificate: Certificate | None = None
     latency_model: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, float] = field(default_factory=dict)
+    gain: Gain | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -156,12 +159,13 @@ class FrontFile:
             "certificate": None if self.certificate is None else self.certificate.to_json(),
             "latency_model": dict(self.latency_model),
             "search": dict(self.search),
+            "gain": None if self.gain is None else self.gain.to_json(),
         }
 
     @classmethod
     def from_json(cls, document: Json) -> Self:
         """Raises KeyError, TypeError or ValueError where `document` is not a front of this schema."""
-        certificate = document.get("certificate")
+        certificate, gain = document.get("certificate"), document.get("gain")
         return cls(
             run=document["run"],
             seed=document["seed"],
@@ -180,6 +184,7 @@ class FrontFile:
             certificate=None if certificate is None else Certificate.from_json(certificate),
             latency_model=document.get("latency_model", {}),
             search=document.get("search", {}),
+            gain=None if gain is None else Gain.from_json(gain),
         )
 
 

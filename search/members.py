@@ -52,7 +52,7 @@ def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
         latency=None if latency is None else LatencyFigure(latency),
         size=bytes_,
         by_target={name.partition(AT)[2]: TargetFigures(LatencyFigure(known[name]), bytes_, None) for name in further},
-        fidelity={"kl": trial.values["kl"]} if "kl" in trial.values else {},
+        fidelity={"kl": known["kl"]} if "kl" in known else {},
         note=note,
     )
 

@@ -16,6 +16,7 @@ from spaces.objectives import Bound
 
 TITLES: Mapping[str, str] = {
     "limits": "For your limits",
+    "gain": "Gain of accuracy",
     "certified": "Certified for your limits",
     "smallest_within": "Smallest within your limits",
     "cascade": "Cascade for your limits",
@@ -115,13 +116,17 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
 def certificate(pick: Pick, front: FrontFile) -> str:
     """What may be claimed of a pick's accuracy, and how surely."""
     limit = front.limits.get("accuracy_drop")
-    if limit is None:
+    if front.gain is not None and pick.name == "gain" and not front.gain.counts:
+        return "none needed: it is the original"
+    if front.gain is not None and pick.name == "gain" and pick.certified:
+        return f"certified at {front.confidence * 100:g} %: more accurate than the original"
+    if limit is None and pick.name != "gain":
         return "not certified: no limit on the accuracy drop was asked"
     if pick.certified:
         return f"certified at {front.confidence * 100:g} %: loses at most {limit}"
     if pick.rows_needed is not None:
         return f"not certified: about {float(f'{pick.rows_needed:.2g}'):,.0f} confirm rows would be needed"
-    return f"not certified to lose at most {limit}"
+    return "not certified to be more accurate" if pick.name == "gain" else f"not certified to lose at most {limit}"
 
 
 def times(count: int) -> str:

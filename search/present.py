@@ -10,8 +10,9 @@ from typing import Any, cast
 from search import front_file, tables
 from search.figures import Estimate, MemberFigures, Pick
 from search.front_file import FrontFile
+from search.gain_pick import NAME
 from search.remeasured import Off
-from search.select import Preference
+from search.select import Preference, default_preference
 from search.select import select as choose
 from spaces.errors import ConfigError, DataError, RunError
 from spaces.objectives import Limit
@@ -104,23 +105,30 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
     limits = {**(loaded.limits if asked.keep else {}), **asked.limits}
     for name, text in asked.limits.items():
         Limit.parse(name, text)
+    bounds = loaded.bounds(limits)
     member = choose(
         loaded,
-        loaded.bounds(limits),
+        bounds,
         cast(Preference | None, asked.prefer),
         asked.min_accuracy,
         "cascade" if asked.cascade else "single",
     )
+    remark = None
+    if not asked.cascade and (asked.prefer or default_preference(bounds)) == "accuracy":
+        remark = _other_gain(loaded, member)
     if export is not None:
         _export(folder, loaded, member, export)
     if format == "json":
         exported = None if export is None else str(export)
-        return json.dumps({**member.to_json(), "limits": limits, "exported": exported}, indent=1)
+        said = {} if remark is None else {"remark": remark}
+        return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **said}, indent=1)
     lines = [
         f"{member.key}: {tables.described(member, loaded)}",
         *_lines(member),
         f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
     ]
+    if remark is not None:
+        lines.append(remark)
     if not member.verified:
         lines.append("Not verified: figures are those of the search, the drop is not yet confirmed on other rows.")
     if export is not None:
@@ -231,6 +239,16 @@ def write_pictures(folder: Path, say: Callable[[str], None]) -> None:
         write_report(folder)
     except ConfigError as error:
         say(f"No report: {error}")
+
+
+def _other_gain(loaded: FrontFile, member: MemberFigures) -> str | None:
+    """That the most accurate member is not the one whose gain counts; None where nothing contradicts."""
+    gain = next((pick for pick in loaded.picks if pick.name == NAME), None)
+    if gain is None or gain.key == member.key:
+        return None
+    other = "none" if gain.key is None else f"{gain.key} (models/{gain.key})"
+    luck = "Most accurate on the confirm rows of all that were verified, which is partly luck."
+    return f"{luck} Pick `gain`: {other}; {gain.reason}"
 
 
 def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -> None:

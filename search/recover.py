@@ -36,7 +36,7 @@ class Plan:
     Args:
         members: how many are trained to the end.
         epochs: of that training.
-        rows: of the search split per evaluation.
+        rows: of the search split per evaluation; None: all.
         family: the config that training is for; the other families vary freely afterwards.
         fair: figures of `fair`: `accuracy`, `latency` and `size`.
         objectives: names of what the front is over.
@@ -45,7 +45,7 @@ class Plan:
 
     members: int
     epochs: int
-    rows: int
+    rows: int | None
     family: str
     fair: Mapping[str, float]
     objectives: tuple[str, ...]

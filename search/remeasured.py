@@ -7,6 +7,7 @@ from typing import Any
 from evaluators.base import Remeasured
 from search.figures import LatencyFigure, MemberFigures, TargetFigures
 from search.front_file import FrontFile
+from search.gain_pick import with_gain
 from search.members import accuracy_figure, latency_figure, measured_hypervolume, note
 from search.picks import certified_picks
 from search.select import meets
@@ -90,12 +91,15 @@ def _answered(front: FrontFile, found: Mapping[str, Remeasured]) -> FrontFile:
     verified = [member for member in members if member.verified]
     confirm = {member.key: found[member.key].accuracy for member in singles if member.key in found}
     certificate, answers = certified_picks(verified, bounds, confirm, front.confidence)
+    contest = None if front.gain is None else front.gain.contest  # of search rows, which stay as they were
+    gain, answers = with_gain(contest, answers, verified, bounds, confirm, front.confidence)
     cascades = any(member.kind == "cascade" for member in verified)
     return replace(
         front,
         members=members,
         picks=answers,
         certificate=certificate,
+        gain=gain,
         hypervolume=measured_hypervolume([each for each in verified if each.kind == "single"], fair, front.objectives),
         hypervolume_with_cascades=measured_hypervolume(verified, fair, front.objectives) if cascades else None,
     )

@@ -174,7 +174,7 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
         timed = [
             space.decode(design) for design in seeds[:: max(1, len(seeds) // _FORECAST_DESIGNS)][:_FORECAST_DESIGNS]
         ]
-        evaluations = [evaluated(evaluator, Score(member, config.search.rows)) for member in timed]
+        evaluations = [evaluated(evaluator, Score(member, config.score_rows)) for member in timed]
     per_design = sum(evaluation.seconds for evaluation in evaluations) / len(evaluations)
     members = {name: space.decode(design) for name, design in space.extremes().items()}
     figures = {
@@ -262,12 +262,11 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         meter = Meter(wiring.most_designs(config, prepared), config.search.seconds)
         make = wiring.evaluator(config, prepared)
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
-            watch = display.trial
             if is_recipe(config):
                 summary = _walk(config, folder, prepared, space, bounds, runner, meter, display)
             else:
-                sampler, rows = wiring.sampler(config, record, space), config.search.rows
-                summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch)
+                sampler, rows = wiring.sampler(config, record, space), config.score_rows
+                summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=display.trial)
         figures = {
             "designs_per_second": summary.designs_per_second,
             "busy_share": summary.worker_busy_share,
@@ -356,7 +355,7 @@ def _recover(
     plan = Plan(
         members=config.recover.members,
         epochs=config.recover.epochs,
-        rows=config.search.rows,
+        rows=config.score_rows,
         family=Pruning.family,
         fair=prepared.fair,
         objectives=config.objectives,
@@ -421,6 +420,7 @@ def _verify(
         latency_model={"spearman": latency.spearman, "mean_error": latency.mean_error, "n": len(latency.held_out)},
         confirming=confirming(config),
         search=json.loads(summary.read_text()) if summary.exists() else {},
+        gains=config.quality == "metric",
     )
     front = verify_front(situation, display.stage)
     present.write_pictures(folder, display.say)

@@ -34,6 +34,7 @@ class Situation:
         splits: by name, rows and hash.
         confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
         latency_model, search: figures that are handed on to front.json.
+        gains: whether accuracy is to be gained, so that the most accurate designs are verified and judged.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Situation:
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
     confirming: Collection[str] = ()
+    gains: bool = False
 
     @property
     def first(self) -> Target:

@@ -14,6 +14,7 @@ from search.candidates import Point, choose
 from search.figures import AccuracyFigure, LatencyFigure, MemberFigures
 from search.front import front
 from search.front_file import FrontFile, SplitRecord
+from search.gain_pick import with_gain
 from search.members import (
     Exported,
     accuracy_figure,
@@ -29,18 +30,21 @@ from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
 from search.verify_cascades import Verified, verify_cascades
+from search.verify_gains import compete, finalists
 from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, latency_at
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
 # Whose test rows are read, at most: one read of each, after every choice is made.
-TESTED = ("limits", "certified", "smallest_within", "cascade")
+TESTED = ("limits", "gain", "certified", "smallest_within", "cascade")
 
 
 def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     """Verify the run's front, pick, certify, read test for the picks, and write front.json."""
     on_front, settled = search_front(situation.record), situation.record.results()
-    chosen = _chosen(situation, on_front).union(*settled.values())
+    contest = compete(situation, watch) if situation.gains else None
+    last = [] if contest is None else finalists(situation, contest)
+    chosen = _chosen(situation, on_front).union((trial.key for trial in last), *settled.values())
     on_front += _missing(situation.record, on_front, chosen)
     known = situation.assessor.baselines(watch)
     exported, failures = _score(situation, [trial for trial in on_front if trial.key in chosen], watch)
@@ -66,8 +70,10 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     ]
     confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
     certificate, answers = certified_picks([*members, *cascades], situation.bounds, confirm, situation.confidence)
+    gain, answers = with_gain(contest, answers, members, situation.bounds, confirm, situation.confidence)
     answers += recipe_picks(settled, members, situation.record.trials(), situation.confirming)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
+    tested -= {contest.original} if contest is not None else set()  # it loses nothing against itself
     singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]
     figures = _on_test(situation, [*singles, *_tests_of(cascades, tested, situation.folder)], watch)
     measured = {member.key for member in members}
@@ -82,6 +88,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         members=tuple(_with_test(each, figures) for each in (*members, *cascades, *rest)),
         picks=answers,
         certificate=certificate,
+        gain=gain,
     )
     front_file.write(situation.folder, result)
     return result
@@ -126,7 +133,7 @@ def search_front(record: Record) -> list[Trial]:
 
 
 def _missing(record: Record, on_front: Sequence[Trial], chosen: Collection[str]) -> list[Trial]:
-    """Complete trials that are to be verified and are not on the front: what recipes ended with."""
+    """Complete trials that are to be verified and are not on the front."""
     known = {trial.key for trial in on_front}
     return [t for t in record.trials() if t.state == "complete" and t.key in chosen and t.key not in known]
 
@@ -145,7 +152,9 @@ def _chosen(situation: Situation, on_front: Sequence[Trial]) -> set[str]:
 
 
 def _point(trial: Trial) -> Point:
-    quality = trial.extras.get("kl", 1.0 + ACCURACY.cost(trial.extras.get("accuracy", 0.0)))
+    lost = 1.0 + ACCURACY.cost({**trial.extras, **trial.values}.get("accuracy", 0.0))
+    # Where accuracy was what search was told, the front is over it, and closeness to the original is no merit.
+    quality = lost if ACCURACY.name in trial.values else trial.extras.get("kl", lost)
     return Point(
         trial.key,
         quality,

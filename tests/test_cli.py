@@ -282,6 +282,36 @@ def test_a_run_leaves_every_file_of_the_interface(tiny_run: Path) -> None:
     assert front["picks"][0]["name"] == "limits"
 
 
+def test_another_quality_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "'kl' or 'metric'; found 'f1'" in refused(capsys, "search", "--quality", "f1", "--out", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_search_for_accuracy_picks_a_gain_that_counts_or_the_original(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    rows = write_rows(tmp_path / "rows.csv", rows=600)
+    (tmp_path / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
+        f"search: {{trials: 12, workers: 1}}\n{SHORT}"
+    )
+    run = tmp_path / "run"
+    code, out, err = call(capsys, "search", tmp_path / "run.yaml", "--quality", "metric", "--out", run)
+    assert code == 0, err
+    front = json.loads((run / "front.json").read_text())
+    gain, pick = front["gain"], front["picks"][0]
+    assert (gain["designs"], gain["left_out"], gain["rows"]) == (12, 0, front["splits"]["search"]["n"])
+    assert pick["name"] == "gain"
+    assert pick["key"] == (gain["chosen"] if gain["counts"] else gain["original"])
+    assert pick["reason"] in out
+    verified = {member["key"] for member in front["members"] if member["verified"]}
+    assert {gain["original"], *(leader["key"] for leader in gain["leaders"])} <= verified
+    assert front["splits"]["test"]["reads"] == gain["counts"]
+    assert (run / "trials.csv").read_text().splitlines()[0].endswith(",accuracy,latency,size")
+    assert "Gain of accuracy" in (run / "report.html").read_text()
+
+
 @pytest.mark.slow
 def test_front_and_select_read_a_run_without_torch(tiny_run: Path, tmp_path: Path) -> None:
     code = (

@@ -1,6 +1,7 @@
 import importlib.util
 import math
 import random as random_module
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -19,7 +20,7 @@ from search.samplers.steered import distribution, on_grid
 from spaces.design import Design
 from spaces.errors import ConfigError
 from spaces.knobs import Choice, FloatRange, IntRange, Knob
-from spaces.objectives import KL, LATENCY, SIZE, Bound, Complete, Evaluation
+from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, Bound, Complete, Evaluation
 from spaces.space import Space
 from tests.contracts.sampler import SamplerContract
 
@@ -80,6 +81,34 @@ def test_searching_comes_nearer_to_the_true_front_than_drawing(
     tmp_path: Path, make: MakeSampler | None, drawn: float
 ) -> None:
     assert 1 <= late_distance(searched(tmp_path, make, 45)) < drawn
+
+
+class Coarse:
+    """The same problem told as an accuracy in steps of a tenth of its range: most designs tie with others."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        known = SyntheticEvaluator().evaluate(job)
+        assert isinstance(known.outcome, Complete)
+        values = {**known.outcome.values, "accuracy": 1 - round(known.outcome.values["kl"] / NATS, 1) / 5}
+        return replace(known, outcome=replace(known.outcome, values=values))
+
+
+def test_ties_of_accuracy_do_not_stop_the_default_sampler(tmp_path: Path) -> None:
+    distance = dict[bool, float]()
+    space = synthetic_space(16)
+    for led in (True, False):
+        record = Record.create(tmp_path / str(led), objectives=(ACCURACY, LATENCY, SIZE), bounds=())
+        sampler: Sampler = (
+            AutoSampler(record, space, seeds=space.seeds(), seed=0, trials=45)
+            if led
+            else OptunaSampler(record, space, random, seeds=space.seeds(), seed=0, trials=45)
+        )
+        run(space, sampler, InlineRunner(Coarse), record, rows=None, meter=Meter(45))
+        late = record.trials()[-15:]
+        lost = [5 * (1 - trial.values["accuracy"]) for trial in late]
+        costs = [(trial.values["latency"] / MILLISECONDS, trial.values["size"] / BYTES) for trial in late]
+        distance[led] = sum(math.hypot(a, *others) for a, others in zip(lost, costs, strict=True)) / len(late)
+    assert distance[True] < distance[False]
 
 
 def test_the_identity_is_trial_zero_and_seeds_are_a_third_at_most(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ ROWS = 1500
 HERE = Target()
 FAR = {"latency@far": 3.0}  # what search predicted of every member there
 SPACE = synthetic_space(3)
+ORIGINAL = SPACE.decode(SPACE.identity()).key
 
 
 def point(x: float, y: float) -> Design:
@@ -34,11 +35,16 @@ class Bench:
 
     slots = 2
 
-    def __init__(self, *, differs: str = "", collapses: str = "", breaks: str = "") -> None:
+    def __init__(self, *, differs: str = "", collapses: str = "", breaks: str = "", wins: int = 0) -> None:
         self.diary: list[str] = []
         self.folder = Path()
         self._differs, self._collapses, self._breaks = differs, collapses, breaks
         self._jobs: list[Job] = []
+        self._wins = wins
+
+    def lost(self, member: Member) -> int:
+        """Rows that it loses on every split, fewer by `wins` than its figures say; the original none."""
+        return 0 if member.key == ORIGINAL else predicted_losses(member) - self._wins
 
     def build(self, member: Member, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +55,13 @@ class Bench:
 
     def accuracy(self, split: str, predictions: bytes) -> Accuracy:
         lost = int(predictions)
-        losses = (1.0,) * lost + (0.0,) * (ROWS - lost)
+        losses = (1.0,) * lost + (-1.0,) * -lost + (0.0,) * (ROWS - abs(lost))
         drop = lost / ROWS
         collapsed = predictions == self._collapses.encode()
         return Accuracy(0.9 - drop, 0.88 - drop, 0.92 - drop, ROWS, drop, drop - 0.01, drop + 0.01, collapsed, losses)
+
+    def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
+        return self.accuracy(split, predictions).losses
 
     def agreement(self, split: str, left: bytes, right: bytes) -> float:
         return 0.9 if left == self._differs.encode() else 1.0
@@ -83,7 +92,7 @@ class Bench:
         job = self._jobs.pop(0)
         assert isinstance(job, Verify)
         self.diary.append("+".join(job.splits))
-        lost = str(predicted_losses(job.member))
+        lost = str(self.lost(job.member))
         if lost == self._breaks:
             return Evaluation(job.key, Failed("OSError", "no space left"))
         return Evaluation(job.key, Complete({}), predictions=lost.encode())
@@ -176,6 +185,67 @@ def test_at_most_three_members_are_tested_and_only_picks(tmp_path: Path) -> None
     assert 1 <= len(tested) <= 3
     assert bench.diary.count("test") == len(tested)
     assert front.splits["test"].reads == 1
+
+
+def gaining(folder: Path, bench: Bench, *bounds: Bound) -> Situation:
+    """The same designs in a search that was told accuracy."""
+    known = situation(folder / "kl", bench, bounds)
+    bench.folder = folder
+    record = Record.create(folder, objectives=(ACCURACY, LATENCY, SIZE), bounds=())
+    for trial in known.record.trials():
+        member = SPACE.member(trial.decoded, trial.weights)
+        lost = bench.lost(member)
+        values = {**trial.values, "accuracy": 0.9 - lost / ROWS}
+        outcome = Complete(values, {**trial.extras, **values, "accuracy_drop_estimate": lost / ROWS})
+        number = record.start(Design(trial.knobs or {}), member)
+        record.finish(number, Evaluation(trial.key, outcome, predictions=str(lost).encode()))
+    return replace(known, folder=folder, record=record, gains=True)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """A watch that shows nothing."""
+
+
+@pytest.mark.parametrize(("wins", "counts"), [(150, True), (0, False)])
+def test_a_gain_is_picked_where_it_counts_and_the_original_where_not(tmp_path: Path, wins: int, counts: bool) -> None:
+    bench = Bench(wins=wins)
+    front = verify_front(gaining(tmp_path, bench), quiet)
+    assert front.picks[0].name == "gain"
+    assert front.gain is not None
+    assert front.gain.counts == counts
+    assert (front.picks[0].key != ORIGINAL) == counts
+    assert bench.diary.count("test") == counts  # the original loses nothing against itself
+    assert front.gain.contest.designs == len(DESIGNS)  # all of them, not the front alone
+    assert front_file.read(tmp_path) == front
+
+
+def test_who_may_be_picked_for_its_gain_is_verified_beside_the_others(tmp_path: Path) -> None:
+    now = replace(gaining(tmp_path, Bench(wins=150)), members=1)
+    front = verify_front(now, quiet)
+    assert front.gain is not None
+    verified = {member.key for member in front.members if member.verified}
+    assert {leader.key for leader in front.gain.contest.leaders} | {ORIGINAL} <= verified
+    assert len(front.gain.contest.leaders) == 3
+
+
+def test_limits_hold_for_gains_too(tmp_path: Path) -> None:
+    limit = Bound("latency", 5.0, "5ms")
+    front = verify_front(gaining(tmp_path, Bench(wins=150), limit), quiet)
+    assert [pick.name for pick in front.picks[:2]] == ["limits", "gain"]
+    assert front.gain is not None
+    assert front.gain.contest.designs < len(DESIGNS)
+    picked = next(member for member in front.members if member.key == front.picks[1].key)
+    assert picked.meets_limits
+
+
+def test_answers_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> None:
+    now = replace(gaining(tmp_path, Bench(wins=150)), members=1)
+    idle = next(member for member in verify_front(now, quiet).members if not member.verified)
+    (tmp_path / "predictions" / f"{idle.key}.npz").unlink()
+    front = verify_front(now, quiet)
+    assert front.gain is not None
+    assert (front.gain.contest.designs, front.gain.contest.left_out) == (len(DESIGNS) - 1, 1)
+    assert "1 designs whose answers were not kept" in front.picks[0].reason
 
 
 def test_every_read_of_test_is_counted(tmp_path: Path) -> None:
