@@ -276,6 +276,9 @@ def test_a_run_leaves_every_file_of_the_interface(tiny_run: Path) -> None:
     assert all(member["fidelity"]["agreement"] == 1.0 for member in verified)
     assert all(abs(m["fidelity"]["predicted_bytes"] / m["size"]["bytes"] - 1) < 0.1 for m in verified)
     assert set(front["baselines"]) == {"fair", "one_liner", "pipeline", "linear"}
+    timed = [each["latency"] for each in (*verified, *front["baselines"].values())]
+    assert all(sum(band["n"] for band in latency["bands"]) == 10 for latency in timed)
+    assert len({str([band["tokens"] for band in latency["bands"]]) for latency in timed}) == 1
     tested = [member for member in front["members"] if member["accuracy"]["test"] is not None]
     assert 1 <= len(tested) <= 3
     assert front["splits"]["test"]["reads"] == 1
