@@ -115,9 +115,20 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Band:
+    """Mean latency in ms of the calls whose longest input has so many `tokens` (first and last length), and the
+    speed-up over each baseline on them as (estimate, low, high)."""
+
+    tokens: tuple[int, int]
+    calls: int
+    mean_ms: float
+    speedup: Mapping[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
 class Timing:
-    """Latency in ms over the fixed inputs, the speed-up over each baseline as (estimate, low, high), and each input's
-    own latency, in their order."""
+    """Latency in ms over the fixed inputs, the speed-up over each baseline as (estimate, low, high), each input's own
+    latency, in their order, and what the mean is for short and for long ones."""
 
     mean_ms: float
     p50_ms: float
@@ -126,6 +137,7 @@ class Timing:
     processes: int
     speedup: Mapping[str, tuple[float, float, float]]
     per_call_ms: tuple[float, ...] = ()
+    bands: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True)

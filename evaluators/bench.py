@@ -66,7 +66,11 @@ def bench(
                 "model": name,
                 "accuracy": {"value": figure.value, "ci95": [figure.low, figure.high], "n": figure.n},
                 "drop": {"value": figure.drop, "ci95": [figure.drop_low, figure.drop_high]},
-                "latency": {**asdict(timed), "speedup": list(timed.speedup[names[0]])},
+                "latency": {
+                    **asdict(timed),
+                    "speedup": list(timed.speedup[names[0]]),
+                    "bands": [{**asdict(band), "speedup": list(band.speedup[names[0]])} for band in timed.bands],
+                },
                 "size": {"bytes": size, "tokenizer_bytes": tokenizer},
                 **({"throughput": served[name].to_json(served[names[0]], seed)} if served else {}),
             }

@@ -7,15 +7,16 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import AutoTokenizer
 
 from evaluators import artifact
-from evaluators.base import Accuracy, Timing, Watch
+from evaluators.base import Accuracy, Band, Timing, Watch
 from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
 from evaluators.metrics.accuracy import Labels, Metric, collapsed, correct, paired_drop, score
+from evaluators.metrics.bands import stretches
 from evaluators.metrics.latency import Contender, Latency, Measurement, measure, sample_inputs, timed_inputs
 from evaluators.pool import Setup
 from evaluators.tasks.base import Rows, encode
@@ -23,6 +24,7 @@ from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import Logits, run
 from spaces.target import Target
 
+Triple: TypeAlias = tuple[float, float, float]  # an estimate and its 95 % interval
 SINGLE = ("onnxruntime", "torch")  # kinds of an exported single model
 # Rows of a split whose throughput is measured, of the lengths of all of them: enough to sort into batches.
 SERVED_ROWS = 512
@@ -143,12 +145,24 @@ def timings(measured: Mapping[str, Latency], baselines: Collection[str], seed: i
 
 def timing(measured: Mapping[str, Latency], name: str, bases: Sequence[str], seed: int) -> Timing:
     latency = measured[name]
+    parts = stretches(latency.lengths)
+    groups = [range(latency.array.shape[-1]), *(part.calls for part in parts)]
+    whole, *rest = _transposed({base: latency.speedups(measured[base], groups, seed) for base in bases}, len(groups))
     return Timing(
         mean_ms=latency.mean_ms,
         p50_ms=latency.p50_ms,
         p95_ms=latency.p95_ms,
         rounds=latency.rounds,
         processes=latency.processes,
-        speedup={base: latency.speedup(measured[base], seed) for base in bases},
+        speedup=whole,
         per_call_ms=tuple(latency.per_input.tolist()),
+        bands=tuple(
+            Band(part.tokens, len(part.calls), float(latency.per_input[list(part.calls)].mean()), speedup)
+            for part, speedup in zip(parts, rest, strict=True)
+        ),
     )
+
+
+def _transposed(triples: Mapping[str, Sequence[Triple]], groups: int) -> list[dict[str, Triple]]:
+    """Per group by baseline, from per baseline by group."""
+    return [{base: found[group] for base, found in triples.items()} for group in range(groups)]

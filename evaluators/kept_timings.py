@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from evaluators.base import Timing
+from evaluators.base import Band, Timing
 from evaluators.store import LATENCY, Store
 from spaces.design import content_key
 from spaces.target import Target
@@ -42,11 +43,9 @@ class KeptTimings:
         found = {}
         for name, folder in folders.items():
             content = self.store.get(LATENCY, self._key(folder), self.max_age)
-            if content is not None:
-                known = json.loads(content)
-                speedup = {base: tuple(triple) for base, triple in known["timing"].pop("speedup").items()}
-                per_call = tuple(known["timing"].pop("per_call_ms"))
-                found[name] = Kept(Timing(**known["timing"], speedup=speedup, per_call_ms=per_call), known["fair_ms"])
+            known = {"timing": {}} if content is None else json.loads(content)
+            if "bands" in known["timing"]:  # an older version kept none: timed again
+                found[name] = Kept(_timing(known["timing"]), known["fair_ms"])
         return found
 
     def keep(self, folders: Mapping[str, Path], timings: Mapping[str, Timing]) -> None:
@@ -88,7 +87,21 @@ class Kept:
             p50_ms=then.p50_ms * drift,
             p95_ms=then.p95_ms * drift,
             per_call_ms=tuple(ms * drift for ms in then.per_call_ms),
+            bands=tuple(replace(band, mean_ms=band.mean_ms * drift) for band in then.bands),
         )
+
+
+def _timing(kept: Mapping[str, Any]) -> Timing:
+    """A timing as it was before it became JSON."""
+    bands = [
+        Band(tuple(band["tokens"]), band["calls"], band["mean_ms"], _speedup(band["speedup"])) for band in kept["bands"]
+    ]
+    per_call = tuple(kept["per_call_ms"])
+    return Timing(**{**kept, "speedup": _speedup(kept["speedup"]), "per_call_ms": per_call, "bands": tuple(bands)})
+
+
+def _speedup(kept: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {base: tuple(triple) for base, triple in kept.items()}
 
 
 def _hashed(folder: Path) -> dict[str, str]:

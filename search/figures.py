@@ -63,6 +63,31 @@ class AccuracyFigure:
 
 
 @dataclass(frozen=True)
+class BandFigure:
+    """Time per call on inputs of like length.
+
+    Args:
+        tokens: the shortest and the longest length that belong to it; of a batch its longest row counts.
+        n: timed calls of such lengths.
+        mean_ms: as a LatencyFigure's.
+        speedup: likewise.
+    """
+
+    tokens: tuple[int, int]
+    n: int
+    mean_ms: float
+    speedup: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "tokens": list(self.tokens), "speedup": _triples(self.speedup)}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        first, last = document["tokens"]
+        return cls(**{**_known(cls, document), "tokens": (first, last), "speedup": _estimates(document["speedup"])})
+
+
+@dataclass(frozen=True)
 class LatencyFigure:
     """Time per call on one target, in ms.
 
@@ -73,6 +98,8 @@ class LatencyFigure:
         rounds: timing rounds in all; 0 for a prediction.
         processes: fresh processes they were spread over.
         speedup: per baseline, the baseline's time over this one.
+        bands: the same by length of the inputs, shortest first; none for a prediction, or where an older version
+            measured.
     """
 
     mean_ms: float
@@ -81,19 +108,19 @@ class LatencyFigure:
     rounds: int = 0
     processes: int = 0
     speedup: Mapping[str, Estimate] = field(default_factory=dict)
+    bands: tuple[BandFigure, ...] = ()
 
     def held(self, statistic: Literal["mean", "p95"]) -> float:
         """The figure that a limit on `statistic` is held against; the mean where no 95th percentile is known yet."""
         return self.p95_ms if statistic == "p95" and self.p95_ms is not None else self.mean_ms
 
     def to_json(self) -> dict[str, Any]:
-        triples = {baseline: estimate.to_triple() for baseline, estimate in self.speedup.items()}
-        return {**vars(self), "speedup": triples}
+        return {**vars(self), "speedup": _triples(self.speedup), "bands": [band.to_json() for band in self.bands]}
 
     @classmethod
     def from_json(cls, document: Json) -> Self:
-        speedup = {baseline: Estimate.from_triple(triple) for baseline, triple in document["speedup"].items()}
-        return cls(**{**_known(cls, document), "speedup": speedup})
+        bands = tuple(BandFigure.from_json(band) for band in document.get("bands", ()))
+        return cls(**{**_known(cls, document), "speedup": _estimates(document["speedup"]), "bands": bands})
 
 
 @dataclass(frozen=True)
@@ -129,12 +156,11 @@ class ThroughputFigure:
     ratio: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "ratio": {baseline: estimate.to_triple() for baseline, estimate in self.ratio.items()}}
+        return {**vars(self), "ratio": _triples(self.ratio)}
 
     @classmethod
     def from_json(cls, document: Json) -> Self:
-        ratio = {baseline: Estimate.from_triple(triple) for baseline, triple in document["ratio"].items()}
-        return cls(**{**_known(cls, document), "ratio": ratio})
+        return cls(**{**_known(cls, document), "ratio": _estimates(document["ratio"])})
 
 
 @dataclass(frozen=True)
@@ -281,6 +307,14 @@ class Pick:
     @classmethod
     def from_json(cls, document: Json) -> Self:
         return cls(**_known(cls, document))
+
+
+def _triples(known: Mapping[str, Estimate]) -> dict[str, list[float]]:
+    return {baseline: estimate.to_triple() for baseline, estimate in known.items()}
+
+
+def _estimates(document: Json) -> dict[str, Estimate]:
+    return {baseline: Estimate.from_triple(triple) for baseline, triple in document.items()}
 
 
 def _known(cls: type, document: Json) -> dict[str, Any]:

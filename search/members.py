@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluators.base import Accuracy, Assessor, Baseline, Served, Timing
 from search.figures import (
     AccuracyFigure,
+    BandFigure,
     Estimate,
     LatencyFigure,
     MemberFigures,
@@ -143,8 +144,19 @@ def accuracy_figure(accuracy: Accuracy) -> AccuracyFigure:
 
 def latency_figure(timing: Timing) -> LatencyFigure:
     """A measured latency as front.json holds it."""
-    speedup = {name: Estimate(*triple) for name, triple in timing.speedup.items()}
-    return LatencyFigure(timing.mean_ms, timing.p50_ms, timing.p95_ms, timing.rounds, timing.processes, speedup=speedup)
+    return LatencyFigure(
+        timing.mean_ms,
+        timing.p50_ms,
+        timing.p95_ms,
+        timing.rounds,
+        timing.processes,
+        speedup=_speedup(timing.speedup),
+        bands=tuple(BandFigure(band.tokens, band.calls, band.mean_ms, _speedup(band.speedup)) for band in timing.bands),
+    )
+
+
+def _speedup(triples: Mapping[str, tuple[float, float, float]]) -> dict[str, Estimate]:
+    return {name: Estimate(*triple) for name, triple in triples.items()}
 
 
 def throughput_figure(served: Served) -> ThroughputFigure:

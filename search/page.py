@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.by_length import length_table
 from search.figures import SPLITS, AccuracyFigure, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.picture import known_bounds
@@ -73,6 +74,7 @@ class Page:
     baselines: tuple[Row, ...]
     members: tuple[Row, ...]
     cascades: tuple[Row, ...]
+    lengths: tuple[tuple[str, ...], list[tuple[str, ...]]]
     unverified: tuple[Row, ...]
     search: Mapping[str, str]
     failures: Mapping[str, int]
@@ -102,6 +104,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
         baselines=tuple(baseline_table(front)),
         members=tuple(row for row in rows if row.verified),
         cascades=tuple(cascade_table(front)),
+        lengths=length_table(front),
         unverified=tuple(row for row in rows if not row.verified),
         search={**_search(front, found), **_sensitivity(run / _SENSITIVITY)},
         failures=found.failures,

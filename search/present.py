@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from search import front_file, tables
+from search.by_length import length_table
 from search.figures import Estimate, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.gain_pick import NAME
@@ -81,6 +82,10 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
     if len(loaded.labels) > 1:
         parts.append("mean latency by target, ms:")
         parts.append(_columns(*tables.target_table(loaded, [row.key for row in rows])))
+    header, lengths = length_table(loaded)
+    if lengths:
+        parts.append("mean latency by length of the input (timed calls), ms (times as fast as fair, as one_liner):")
+        parts.append(_columns(header, lengths))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
         parts.append(_columns(tables.HEADER, [row.cells() for row in cascades]))

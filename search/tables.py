@@ -118,7 +118,7 @@ class Row:
         """One text per column of HEADER; `-` where unknown."""
         note = "" if self.split == "confirm" else f" ({self.split})"
         return (
-            _short(self.key),
+            short(self.key),
             ", ".join(self.picks),
             "-" if self.accuracy is None else interval(self.accuracy) + note,
             "-" if self.drop is None else interval(self.drop, 100, 2) + note,
@@ -164,11 +164,12 @@ def target_table(front: FrontFile, keys: Sequence[str]) -> tuple[tuple[str, ...]
     for member in (*(known[key] for key in keys if key in known), *front.baselines.values()):
         further = (member.by_target.get(label) for label in front.labels[1:])
         latencies = [member.latency, *(None if there is None else there.latency for there in further)]
-        rows.append((_short(member.key), *(_timed(latency) for latency in latencies)))
+        rows.append((short(member.key), *(_timed(latency) for latency in latencies)))
     return ("key", *front.labels), rows
 
 
-def _short(key: str) -> str:
+def short(key: str) -> str:
+    """A member's key as tables show it; a baseline's name is shown whole."""
     return key if len(key) < _KEY_DIGITS else key[:8]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -169,4 +169,5 @@ def _corrected(timing: Timing, drift: float) -> LatencyFigure:
         figure.rounds,
         figure.processes,
         speedup=figure.speedup,
+        bands=tuple(replace(band, mean_ms=band.mean_ms * drift) for band in figure.bands),
     )

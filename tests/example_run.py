@@ -10,6 +10,7 @@ from typing import Any
 LAYERS, HEADS, FFN = 6, 12, 1536
 FAIR_MS, FAIR_BYTES, FAIR_ACCURACY = 5.31, 90_900_000, 0.863
 ROWS = 1500
+BANDS = ([3, 14], [15, 22], [23, 31], [32, 60])
 COLUMNS = (
     "key",
     "study",
@@ -57,8 +58,10 @@ def scored(value: float, *, n: int = ROWS, noise: float = 0.009) -> dict[str, An
 
 def timed(mean: float) -> dict[str, Any]:
     """A latency block with speed-ups over the timed baselines."""
-    base = {"fair": FAIR_MS, "one_liner": 2.04, "pipeline": 9.5}
-    speedup = {name: [round(ms / mean * factor, 3) for factor in (1.0, 0.98, 1.02)] for name, ms in base.items()}
+    speedup = {
+        name: [round(ms / mean * factor, 3) for factor in (1.0, 0.98, 1.02)]
+        for name, ms in {"fair": FAIR_MS, "one_liner": 2.04, "pipeline": 9.5}.items()
+    }
     return {
         "mean_ms": round(mean, 3),
         "p50_ms": round(mean * 0.93, 3),
@@ -66,6 +69,10 @@ def timed(mean: float) -> dict[str, Any]:
         "rounds": 30,
         "processes": 3,
         "speedup": speedup,
+        "bands": [
+            {"tokens": tokens, "n": 25, "mean_ms": round(mean * share, 3), "speedup": speedup}
+            for tokens, share in zip(BANDS, (0.5, 0.8, 1.1, 1.6), strict=True)
+        ],
     }
 
 

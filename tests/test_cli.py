@@ -2,16 +2,18 @@
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from evaluators import cores
+from evaluators import bench, cores, instances
 from evaluators.instances import Throughput
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from search import cli, present
@@ -249,9 +251,22 @@ def test_bench_prints_throughput_beside_latency_where_it_was_measured() -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[Path]:
+def prepared(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A cache with what every run of the encoder on 600 rows begins with: it fine-tuned, and its latency model."""
+    folder = tmp_path_factory.mktemp("prepared")
+    rows = write_rows(folder / "rows.csv", rows=600)
+    (folder / "run.yaml").write_text(f"model: {encoder}\ntask: {{file: {rows}}}\n{SHORT}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))
+        assert exit_code("search", folder / "run.yaml", "--out", folder / "run", "--dry-run") == 0
+    return folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, encoder: Path, prepared: Path) -> Iterator[Path]:
     """A finished run of twelve trials on a tiny encoder and 600 rows."""
     folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(prepared, folder / "cache")
     rows = write_rows(folder / "rows.csv", rows=600)
     (folder / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
@@ -276,6 +291,9 @@ def test_a_run_leaves_every_file_of_the_interface(tiny_run: Path) -> None:
     assert all(member["fidelity"]["agreement"] == 1.0 for member in verified)
     assert all(abs(m["fidelity"]["predicted_bytes"] / m["size"]["bytes"] - 1) < 0.1 for m in verified)
     assert set(front["baselines"]) == {"fair", "one_liner", "pipeline", "linear"}
+    timed = [each["latency"] for each in (*verified, *front["baselines"].values())]
+    assert all(sum(band["n"] for band in latency["bands"]) == 10 for latency in timed)
+    assert len({str([band["tokens"] for band in latency["bands"]]) for latency in timed}) == 1
     tested = [member for member in front["members"] if member["accuracy"]["test"] is not None]
     assert 1 <= len(tested) <= 3
     assert front["splits"]["test"]["reads"] == 1
@@ -379,7 +397,11 @@ def test_status_and_report_and_bench(capsys: pytest.CaptureFixture[str], tiny_ru
 
 
 @pytest.mark.slow
-def test_bench_measures_the_whole_machine(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
+def test_bench_measures_the_whole_machine(
+    capsys: pytest.CaptureFixture[str], tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "throughput", partial(instances.throughput, rounds=2, seconds=0.1))
+    monkeypatch.setattr(bench, "side_by_side", partial(bench.side_by_side, rounds=3, processes=1))
     rows, base = tiny_run.parent / "rows.csv", tiny_run / "baseline"
     command = ("bench", base / "fair", base / "pipeline", "--task", rows, "--instances", "auto", "--format", "json")
     code, out, _ = call(capsys, *command, "--batch-size", "4")
@@ -415,7 +437,7 @@ def test_resuming_adds_trials_and_takes_other_limits(capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
-    capsys: pytest.CaptureFixture[str], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], encoder: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = write_rows(tmp_path / "rows.csv", rows=600)
     (tmp_path / "more.txt").write_text("a warm and funny plot\na grim, stale story\n")
@@ -425,6 +447,7 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
         "limits: {accuracy_drop: 20pt}\nsearch: {trials: 10, rows: 60, workers: 1}\nrecover: {epochs: 2}\n"
         "verify: {members: 6, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
+    shutil.copytree(prepared, tmp_path / "cache")
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
     asked = ("--recover", 1, "--cascades", 2, "--unlabeled", tmp_path / "more.txt")
     code, _, err = call(capsys, "search", tmp_path / "run.yaml", "--out", tmp_path / "run", *asked)
@@ -456,6 +479,7 @@ def test_recovered_members_small_vocabularies_and_cascades_come_with_a_run(
 def test_a_finished_run_with_a_smaller_word_table_can_be_recovered_later(
     capsys: pytest.CaptureFixture[str],
     encoder: Path,
+    prepared: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     others: str,
@@ -468,6 +492,7 @@ def test_a_finished_run_with_a_smaller_word_table_can_be_recovered_later(
         "search: {trials: 6, rows: 60, workers: 1}\nrecover: {epochs: 1}\n"
         "verify: {members: 3, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
+    shutil.copytree(prepared, tmp_path / "cache")
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
     code, _, err = call(capsys, "search", tmp_path / "run.yaml", "--out", tmp_path / "run")
     assert code == 0, err

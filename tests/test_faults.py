@@ -22,7 +22,7 @@ from search.samplers.auto import AutoSampler
 from search.trials import read_trials
 from spaces.objectives import KL, LATENCY, SIZE
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timing]
 ROOT = Path(__file__).parents[1]
 SPACE, TRIALS = synthetic_space(), 200
 DRIVER = """

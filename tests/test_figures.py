@@ -1,13 +1,14 @@
 """front.json: the published shape is read, written back unchanged, and never half written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search.certificate import Certificate, Test
-from search.figures import Estimate, LatencyFigure, MemberFigures, Pick, TargetFigures
+from search.figures import BandFigure, Estimate, LatencyFigure, MemberFigures, Pick, TargetFigures
 from search.front_file import FILE_NAME, FrontFile, SplitRecord, read, write
 from spaces.errors import RunError
 from spaces.objectives import Bound
@@ -41,6 +42,7 @@ MEMBER: dict[str, Any] = {
         "rounds": 30,
         "processes": 3,
         "speedup": {"fair": [3.9, 3.8, 4.0], "one_liner": [1.5, 1.46, 1.55]},
+        "bands": [{"tokens": [3, 14], "n": 25, "mean_ms": 0.8, "speedup": {"fair": [3.1, 3.0, 3.2]}}],
     },
     "size": {"bytes": 9100000, "tokenizer_bytes": 711000, "ratio": {"fair": 9.9}},
     "fidelity": {"agreement": 0.999},
@@ -118,6 +120,13 @@ class TestShape:
 
     def test_the_published_shape_is_written_back(self) -> None:
         assert _without_additions(FrontFile.from_json(FRONT).to_json(), FRONT) == FRONT
+
+    def test_latencies_of_an_older_version_have_no_bands(self) -> None:
+        older = {name: value for name, value in MEMBER["latency"].items() if name != "bands"}
+        figure = LatencyFigure.from_json(older)
+        assert figure.bands == ()
+        banded = LatencyFigure.from_json(MEMBER["latency"])
+        assert banded == replace(figure, bands=(BandFigure((3, 14), 25, 0.8, {"fair": Estimate(3.1, 3.0, 3.2)}),))
 
     def test_a_full_front_survives_the_file(self, tmp_path: Path) -> None:
         write(tmp_path, FULL)

@@ -210,6 +210,7 @@ def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_throughput_of_an_export_beside_a_checkpoint(model: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     found = instances.throughput(

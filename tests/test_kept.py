@@ -1,12 +1,12 @@
 """Figures kept from run to run: what is believed, what is not, and that losing them costs time only."""
 
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from evaluators.base import Score, Timing
+from evaluators.base import Band, Score, Timing
 from evaluators.kept_scores import KeptScores
 from evaluators.kept_timings import KeptTimings
 from evaluators.store import LATENCY, QUALITY, Store
@@ -128,7 +128,8 @@ class TestScores:
         assert KeptScores(work, store).evaluate(job).attempts == 1
 
 
-TIMING = Timing(2.0, 1.9, 3.0, 9, 3, {"fair": (4.0, 3.9, 4.1)}, (1.0, 3.0))
+BANDS = Band((3, 14), 1, 1.0, {"fair": (4.0, 3.9, 4.1)}), Band((15, 20), 1, 3.0, {"fair": (4.0, 3.8, 4.2)})
+TIMING = Timing(2.0, 1.9, 3.0, 9, 3, {"fair": (4.0, 3.9, 4.1)}, (1.0, 3.0), BANDS)
 FAIR = Timing(8.0, 7.9, 9.0, 9, 3, {"fair": (1.0, 1.0, 1.0)}, (4.0, 12.0))
 
 
@@ -152,7 +153,20 @@ class TestTimings:
         now = known["member"].now(8.8)  # a tenth more than in that session
         assert (now.mean_ms, now.p50_ms, now.p95_ms) == pytest.approx((2.2, 2.09, 3.3))
         assert now.per_call_ms == pytest.approx((1.1, 3.3))
+        assert [band.mean_ms for band in now.bands] == pytest.approx([1.1, 3.3])
+        assert [band.speedup for band in now.bands] == [band.speedup for band in BANDS]
         assert now.speedup == TIMING.speedup
+
+    def test_a_latency_that_an_older_version_kept_is_measured_again(
+        self, kept: KeptTimings, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def older(timing: Timing) -> dict[str, object]:
+            return {name: value for name, value in asdict(timing).items() if name != "bands"}
+
+        with monkeypatch.context() as patch:
+            patch.setattr("evaluators.kept_timings.asdict", older)
+            kept.keep(folders, {"fair": FAIR, "member": TIMING})
+        assert kept.find(folders) == {}
 
     @pytest.mark.parametrize("what", ["model", "original", "target", "machine", "texts", "age"])
     def test_what_would_take_another_time_is_timed_again(

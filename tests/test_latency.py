@@ -1,5 +1,6 @@
 """Latency's figures against their definitions, its intervals against simulation, and real fresh processes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from evaluators.exported import timing
+from evaluators.metrics.bands import stretches
 from evaluators.metrics.latency import Contender, Latency, measure, sample_inputs, timed_inputs
 from evaluators.tasks.base import Encoded, Rows
 from evaluators.tasks.linear import LinearBaseline
@@ -84,6 +87,40 @@ def test_the_interval_covers_the_true_speed_up_in_about_95_of_100_cases() -> Non
     assert covered >= 180
 
 
+@pytest.mark.parametrize(
+    ("lengths", "tokens", "counts"),
+    [
+        (range(3, 43), [(3, 12), (13, 22), (23, 32), (33, 42)], [10, 10, 10, 10]),
+        ([9, 3, 20, 5], [(3, 3), (4, 5), (6, 9), (10, 20)], [1, 1, 1, 1]),
+        ([512] * 7 + [40, 90, 300], [(40, 90), (91, 300), (301, 512)], [2, 1, 7]),  # cut at the longest
+        ([5] * 9 + [6], [(5, 5), (6, 6)], [9, 1]),
+        ([32] * 8, [(32, 32)], [8]),
+        ([], [], []),
+    ],
+)
+def test_bands_of_length_are_without_gaps_and_never_part_equal_lengths(
+    lengths: Sequence[int], tokens: list[tuple[int, int]], counts: list[int]
+) -> None:
+    found = stretches(list(lengths))
+    assert [part.tokens for part in found] == tokens
+    assert [len(part.calls) for part in found] == counts
+    assert sorted(call for part in found for call in part.calls) == list(range(len(lengths)))
+    assert all(part.tokens[0] <= lengths[call] <= part.tokens[1] for part in found for call in part.calls)
+
+
+def test_what_a_band_takes_is_the_mean_of_its_inputs() -> None:
+    samples = np.random.default_rng(0).uniform(1, 2, (2, 3, 2, 4)) * np.array([1.0, 2.0, 3.0, 4.0])
+    base, fast = (replace(latency(each), lengths=(7, 3, 9, 3)) for each in samples)
+    found = timing({"base": base, "fast": fast}, "fast", ["base"], seed=0)
+    assert [(band.tokens, band.calls) for band in found.bands] == [((3, 3), 2), ((4, 7), 1), ((8, 9), 1)]
+    for band, calls in zip(found.bands, ([1, 3], [0], [2]), strict=True):
+        alone, under = latency(fast.array[..., calls]), latency(base.array[..., calls])
+        assert band.mean_ms == pytest.approx(alone.mean_ms)
+        assert band.speedup["base"] == pytest.approx(alone.speedup(under, seed=0))
+    assert found.mean_ms == pytest.approx(sum(band.calls * band.mean_ms for band in found.bands) / 4)
+    assert found.speedup == {"base": fast.speedup(base, seed=0)}
+
+
 def test_latencies_of_different_measurements_do_not_pair() -> None:
     with pytest.raises(ValueError, match="Measure both together"):
         latency(np.ones((1, 2, 3))).speedup(latency(np.ones((1, 2, 4))), seed=0)
@@ -111,6 +148,7 @@ def test_contenders_are_timed_in_fresh_processes_one_after_the_other(tmp_path: P
         contenders, inputs, target=TARGET, rounds=3, processes=2, seed=0, progress=lambda *step: steps.append(step)
     )
     assert measured["small"].array.shape == (2, 2, 30)
+    assert measured["small"].lengths == tuple(range(20, 50))
     assert measured["small"].mean_ms < measured["large"].mean_ms
     assert measured["small"].speedup(measured["large"], seed=0)[1] > 1
     assert steps == [(done, 8) for done in range(8)]
@@ -138,6 +176,7 @@ def test_batches_are_as_large_as_the_targets(tmp_path: Path) -> None:
         [contender], rows(*range(1, 8)).inputs, target=Target(batch_size=3), rounds=1, processes=1, seed=0
     )
     assert measured["only"].array.shape == (1, 1, 3)
+    assert measured["only"].lengths == (3, 6, 7)
 
 
 def test_a_contender_may_have_inputs_of_its_own(tmp_path: Path) -> None:

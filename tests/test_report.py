@@ -93,6 +93,16 @@ def test_the_drops_of_a_pick_stand_beside_each_other(run: tuple[Path, dict[str, 
     assert places == sorted(places)
 
 
+def test_latency_is_said_for_short_and_for_long_inputs(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = run
+    text = words(folder / "report.html")
+    assert "key picked as 3-14 tokens (25) 15-22 tokens (25) 23-31 tokens (25) 32-60 tokens (25)" in text
+    key = found["picks"][0]["key"]
+    *_, longest = next(member["latency"]["bands"] for member in found["members"] if member["key"] == key)
+    over = [longest["speedup"][name][0] for name in ("fair", "one_liner")]
+    assert f"{longest['mean_ms']:.2f} ({over[0]:.2f}x, {over[1]:.2f}x)" in text
+
+
 def test_the_page_needs_nothing_from_elsewhere(run: tuple[Path, dict[str, Any]]) -> None:
     page = read(run[0] / "report.html")
     assert page.addresses
@@ -132,6 +142,11 @@ def without_latency(found: dict[str, Any]) -> None:
         member["latency"] = None
 
 
+def without_bands(found: dict[str, Any]) -> None:
+    for member in [*found["members"], *found["baselines"].values()]:
+        member["latency"].pop("bands", None)
+
+
 def without_size(found: dict[str, Any]) -> None:
     found["limits"] = {}
     for member in [*found["members"], *found["baselines"].values()]:
@@ -166,6 +181,7 @@ def without_a_pick(found: dict[str, Any]) -> None:
         (without_baselines, "No baseline was measured yet."),
         (without_anything, "No member yet."),
         (without_latency, "that is 27.3 MB"),
+        (without_bands, "What to compare with"),
         (without_size, "none asked"),
         (without_test, "test -"),
         (without_drops, "What to take"),

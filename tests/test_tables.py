@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from search.figures import Estimate, MemberFigures, Pick
+from search.by_length import length_table
+from search.figures import BandFigure, Estimate, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.tables import HEADER, Parts, Row, baseline_table, front_table, interval, markdown, summary, to_json
 from search.tables import csv as to_csv
@@ -145,6 +146,37 @@ def test_json_holds_the_rows(front: FrontFile) -> None:
     rows = json.loads(json.dumps(to_json(front_table(front))))
     assert rows[0]["drop"]["high"] == pytest.approx(0.018)
     assert rows[0]["bytes"] == 8_000_000
+
+
+def banded(made: MemberFigures, *tokens: tuple[int, int]) -> MemberFigures:
+    """The same, timed on inputs of these lengths."""
+    assert made.latency is not None
+    over = {name: Estimate(times, times, times) for name, times in (("fair", 3.0), ("one_liner", 1.5))}
+    bands = tuple(BandFigure(ends, 10 + place, 0.5 + place, over) for place, ends in enumerate(tokens))
+    return replace(made, latency=replace(made.latency, bands=bands))
+
+
+def test_latency_by_length_of_picks_and_baselines(front: FrontFile) -> None:
+    bands = (3, 14), (15, 15)
+    members = tuple(banded(each, *bands) for each in front.members)
+    fair = replace(banded(front.baselines["fair"], *bands), key="fair")
+    header, rows = length_table(replace(front, members=members, baselines={"fair": fair}))
+    assert header == ("key", "picked as", "3-14 tokens (10)", "15 tokens (11)")
+    assert rows == [
+        ("bbbbbbbb", "limits, knee", "0.50 (3.00x, 1.50x)", "1.50 (3.00x, 1.50x)"),
+        ("fair", "", "0.50 (3.00x, 1.50x)", "1.50 (3.00x, 1.50x)"),
+    ]
+
+
+def test_what_was_timed_on_other_lengths_or_before_there_were_bands_has_no_figures_by_length(front: FrontFile) -> None:
+    assert length_table(front)[1] == []
+    other = tuple(banded(each, (1, 14), (15, 15)) for each in front.members)
+    fair = banded(front.baselines["fair"], (3, 14), (15, 15))
+    header, (pick, baseline) = length_table(replace(front, members=other, baselines={"fair": fair}))
+    assert (len(header), pick[2:]) == (4, ("-", "1.50 (3.00x, 1.50x)"))
+    assert "-" not in baseline[2:]
+    header, rows = length_table(replace(front, baselines={"fair": fair}))
+    assert [row[0] for row in rows] == ["fair"]
 
 
 def cell(row: Row, column: str) -> str:

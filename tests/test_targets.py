@@ -258,8 +258,10 @@ def test_other_rows_than_the_run_s_are_refused(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_a_profile_of_this_machine_can_be_searched_for_and_benched_with(
-    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("evaluators.profiling._ROUNDS", 3)
+    monkeypatch.setattr("evaluators.profiling._PROCESSES", 1)
     code, out, err = call(capsys, "profile", "--out", tmp_path / "device.json", "--label", "box")
     assert code == 0, err
     assert "are off by" in out

@@ -57,11 +57,13 @@ class Latency:
         target: where and how it ran.
         warmup: untimed calls before each block.
         samples: milliseconds per call, by process, round and input.
+        lengths: per input its tokens, as the shared tokenizer writes it; of a batch, those of its longest row.
     """
 
     target: Target
     warmup: int
     samples: Samples = field(repr=False)
+    lengths: tuple[int, ...] = field(default=(), repr=False)
 
     @cached_property
     def array(self) -> NDArray[np.float64]:
@@ -107,6 +109,13 @@ class Latency:
         Raises:
             ValueError: `base` was not timed in the same rounds on the same inputs.
         """
+        (found,) = self.speedups(base, [range(self.array.shape[-1])], seed, resamples)
+        return found
+
+    def speedups(
+        self, base: "Latency", groups: Sequence[Sequence[int]], seed: int, resamples: int = 2000
+    ) -> list[tuple[float, float, float]]:
+        """The same on each of these groups of inputs, from one draw."""
         if base.array.shape != self.array.shape:
             raise ValueError(
                 f"Latencies of shapes {self.array.shape} and {base.array.shape} do not pair. Measure both together."
@@ -116,13 +125,17 @@ class Latency:
         process = rng.integers(processes, size=(resamples, processes, 1))
         chosen = rng.integers(rounds, size=(resamples, processes, rounds))
 
-        def resampled_means(array: NDArray[np.float64]) -> NDArray[np.float64]:
+        def resampled(array: NDArray[np.float64]) -> NDArray[np.float64]:
             drawn = array[process, chosen].reshape(resamples, processes * rounds, inputs)
-            means: NDArray[np.float64] = np.median(drawn, axis=1).mean(axis=-1)
-            return means
+            medians: NDArray[np.float64] = np.median(drawn, axis=1)  # (resamples, inputs)
+            return medians
 
-        low, high = np.quantile(resampled_means(base.array) / resampled_means(self.array), (0.025, 0.975))
-        return base.mean_ms / self.mean_ms, float(low), float(high)
+        slow, fast, found = resampled(base.array), resampled(self.array), []
+        for group in map(list, groups):
+            low, high = np.quantile(slow[:, group].mean(axis=-1) / fast[:, group].mean(axis=-1), (0.025, 0.975))
+            times = base.per_input[group].mean() / self.per_input[group].mean()
+            found.append((float(times), float(low), float(high)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -222,7 +235,9 @@ def measure(
     for process in range(processes):
         report = _reporter(progress, process, processes)
         results.append(lane.run({**plan, "process": process}, target.threads, report))
-    return _gathered([contender.name for contender in contenders], target, protocol, results, lane.node)
+    lengths = [len(next(iter(row.values()))) for row in inputs]
+    calls = tuple(max(lengths[at : at + target.batch_size]) for at in range(0, len(lengths), target.batch_size))
+    return _gathered([contender.name for contender in contenders], target, protocol, results, lane.node, calls)
 
 
 def append_timings(path: Path, rows: Sequence[TimingRow]) -> None:
@@ -300,6 +315,7 @@ def _gathered(
     protocol: Protocol,
     results: Sequence[Sequence[Mapping[str, Any]]],
     node: str,
+    lengths: tuple[int, ...],
 ) -> Measurement:
     """Latencies and timing rows from what the processes wrote: per process, per round, by name a Round."""
     samples = {
@@ -320,4 +336,5 @@ def _gathered(
         for index, done in enumerate(rounds)
         for name in names
     )
-    return Measurement({name: Latency(target, protocol.warmup, samples[name]) for name in names}, timings)
+    latencies = {name: Latency(target, protocol.warmup, samples[name], lengths) for name in names}
+    return Measurement(latencies, timings)
