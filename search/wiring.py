@@ -122,6 +122,7 @@ def assignment(config: RunConfig) -> "Assignment":
         sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
         compensate=(config.space.pruning or PruningConfig(compensate=False)).compensate,
         attention=attention_kinds(config),
+        compression=compression_levels(config),
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
         exact_rows=_exact_rows(config),
@@ -276,6 +277,7 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
     """The axes that are asked for, over what the runtime executes."""
     from evaluators.vocabulary import exact_rows
     from spaces.axes.attention import AttentionAxis, forget_absent_attention
+    from spaces.axes.compression import CompressionAxis
     from spaces.axes.pruning import PruningAxis
     from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
     from spaces.axes.rare import RareAxis
@@ -301,12 +303,19 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
         sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
         axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
         further.append(axis(prepared.shape, sizes))
+    if levels := compression_levels(config):
+        further.append(CompressionAxis(levels))
     return Space([pruning, quantization, *further], rules=[forget_absent_parts, forget_absent_attention])
 
 
 def attention_kinds(config: RunConfig) -> tuple[str, ...]:
     """Kinds of attention to choose from beside soft; none where that is the only one."""
     return config.space.attention.options if config.space.attention else ()
+
+
+def compression_levels(config: RunConfig) -> tuple[float, ...]:
+    """Shares of a row's tokens to choose from beside all of them; none where that is the only one."""
+    return config.space.compression.options if config.space.compression else ()
 
 
 def _exact_rows(config: RunConfig) -> float | None:
