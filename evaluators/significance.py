@@ -1,8 +1,9 @@
 """Which tokens a row can do without: a grade for every token, kept in the run's folder. Knows grades; knows no models.
 
 Grades are small, because they travel in every compressed model: one byte a token. Insignificant words share the lower
-ones, all others the higher ones; within either, a grade stands for an equal share of the words of the train rows, so
-that as many distinctions as a byte has fall where rows have words to choose from.
+ones, the most frequent the lowest, because what is everywhere says least; all others share the higher ones by weight.
+Within either, a grade stands for an equal share of the words of the train rows, so that as many distinctions as a byte
+has fall where rows have words to choose from.
 """
 
 import json
@@ -66,8 +67,8 @@ def significance(tokenizer: Any, rows: Rows, table: int) -> Significance:
     low = np.zeros(table, np.bool_)
     low[[token for token in insignificant(pieces(content), content) if token < table]] = True
     grades = np.zeros(table, np.int64)
-    for tier, (first, last) in ((low, _LOWER), (~low, _HIGHER)):
-        grades[tier] = _graded(weights[tier], counts[tier], first, last)
+    for tier, worth, (first, last) in ((low, -counts, _LOWER), (~low, weights, _HIGHER)):
+        grades[tier] = _graded(worth[tier], counts[tier], first, last)
     grades[_always(tokenizer, table)] = SPECIAL
     return Significance(tuple(grades.tolist()))
 
@@ -94,15 +95,15 @@ def _origin(tokenizer: Any, rows: Rows) -> dict[str, str]:
     return {"tokenizer_sha256": tokenizer_sha256(tokenizer), "rows_sha256": rows.sha256}
 
 
-def _graded(weights: NDArray[np.float64], counts: NDArray[np.float64], first: int, last: int) -> NDArray[np.int64]:
-    """Grades from `first` to `last` by weight, equal ones of equal weights; unseen tokens stand in the middle.
+def _graded(worth: NDArray[np.float64], counts: NDArray[np.float64], first: int, last: int) -> NDArray[np.int64]:
+    """Grades from `first` to `last` by worth, equal ones of equal worth; unseen tokens stand in the middle.
 
     Args:
-        weights: of tokens.
+        worth: of tokens.
         counts: how often each occurs.
         first, last: grades.
     """
-    values, inverse = np.unique(weights, return_inverse=True)
+    values, inverse = np.unique(worth, return_inverse=True)
     occurring = np.bincount(inverse, counts, len(values))
     before = np.cumsum(occurring) - occurring  # occurrences of less significant tokens
     grades = first + ((last + 1 - first) * before / max(1.0, occurring.sum())).astype(np.int64)

@@ -339,6 +339,7 @@ def bounds(config: RunConfig, fair: Mapping[str, float]) -> tuple[Bound, ...]:
 
 def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "Prepared") -> None:
     """A limit below a model without any block is the caller's mistake, found before any trial."""
+    from spaces.axes.compression import WHOLE, Compression
     from spaces.axes.pruning import LayerUnits, Pruning
     from spaces.axes.quantization import LayerBits, Quantization
     from spaces.design import Member
@@ -347,8 +348,9 @@ def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "P
     pruning = Pruning((LayerUnits((), ()), *gone))
     bits = Quantization((LayerBits(None, None), *gone), min(widths["tables"]), min(widths["blocks"]))
     empty = Member((pruning, bits))
+    read = [Compression(level) for level in (WHOLE, *compression_levels(config))]
     least = {
-        "latency": prepared.workload.latency.predict_ms(empty),
+        "latency": min(prepared.workload.latency.predict_ms(Member((pruning, bits, each))) for each in read),
         "size": float(prepared.workload.template.size(empty)),
     }
     for bound in bounds:

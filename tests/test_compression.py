@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,8 @@ class TestSignificance:
         assert max(grade[word] for word in stop) < min(grade[word] for word in plain)
         assert max(grade[word] for word in plain) < min(grade[word] for word in (*GOOD, *BAD))
         assert max(grade[word] for word in (*GOOD, *BAD)) < SPECIAL
+        counts = Counter(word for text in rows.texts for word in text.split())
+        assert sorted(stop, key=lambda word: grade[word]) == sorted(stop, key=lambda word: -counts[word])
         middle = sorted(grade[word] for word in (*GOOD, *BAD, *plain))
         assert middle[0] < grade["[UNK]"] == found.grades[-1] < middle[-1]  # no train row has them
 

@@ -1,8 +1,8 @@
 """How much each token matters to a task: stop words, punctuation, and what a linear model weighs. Knows no models.
 
 Insignificant words are those of the same name in ICPC (arXiv 2312.12385): English stop words without negations, and
-light punctuation. Among themselves, and for all others, the absolute weight of a token's presence in an L2-regularised
-logistic regression on the train rows decides, the largest over the classes.
+light punctuation. For all others the absolute weight of a token's presence in an L2-regularised logistic regression on
+the train rows decides, the largest over the classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from evaluators.pieces import Content
 from evaluators.tasks.base import UNLABELED
 
-# What turns a sentence around.
+# What turns a sentence around or weighs its parts against each other.
 NEGATIONS = frozenset(
     {"no", "nor", "not", "none", "never", "nobody", "noone", "nothing", "nowhere", "neither"}
     | {"cannot", "cant", "couldnt", "hasnt", "without", "against"}
+    | {"but", "however", "although", "though", "yet", "too", "only"}
 )
 # What the list has besides function words; these say something.
 MEANINGFUL = frozenset(
