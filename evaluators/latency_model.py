@@ -31,6 +31,8 @@ _CHEAPEST_UNIT = 1e-7
 # Designs that take turns with one copy of the original.
 _GROUP = 10
 _INPUTS = 50
+# Further designs for each level of compression: its terms are as many again as the widths have.
+_PER_LEVEL = 4
 # In one process alone, where the original's weights happen to lie shifts all ratios of a group by up to a tenth.
 _PROCESSES, _ROUNDS = 3, 9
 
@@ -155,7 +157,7 @@ def calibrate(
         seed: draws the probes and the inputs, and shuffles turns.
         kinds: in which layers may attend, other than softly.
         levels: at which rows may be compressed.
-        timings: designs to time.
+        timings: designs to time, and some more for each level.
         held_out: how many of them, the last drawn, to predict before they are used.
         progress: told after each group how many designs are timed.
         lane: where to time; this machine if None.
@@ -164,7 +166,7 @@ def calibrate(
     Raises:
         ParetoformerError: a probe cannot be loaded or timed.
     """
-    members = probes(shape, runtime.bits, timings, seed, kinds, levels)
+    members = probes(shape, runtime.bits, timings + _PER_LEVEL * len(levels), seed, kinds, levels)
     rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
     timed: list[tuple[Member, float]] = []
     fair_ms = []

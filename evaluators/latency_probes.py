@@ -71,9 +71,10 @@ def _attending(shape: ModelShape, bits: Sequence[int], kinds: Sequence[str]) -> 
 
 
 def _compressed(shape: ModelShape, bits: Sequence[int], levels: Sequence[float]) -> list[Member]:
-    """The whole model at each level, in a width that runtimes are fast in."""
-    whole, narrow = Pruning.identity(shape), Quantization.uniform(shape, 8 if 8 in bits else max(bits))
-    return [Member((whole, narrow, Compression(level))) for level in levels]
+    """The whole model at each level, in a width that runtimes are fast in, and in every width at the lowest."""
+    whole, fast = Pruning.identity(shape), 8 if 8 in bits else max(bits)
+    drawn = [(fast, level) for level in levels] + [(width, min(levels)) for width in bits if levels and width != fast]
+    return [Member((whole, Quantization.uniform(shape, width), Compression(level))) for width, level in drawn]
 
 
 def _compression(levels: Sequence[float], rng: random.Random) -> list[Compression]:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,8 @@ import yaml
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
-from evaluators import prepare
+from evaluators import artifact, prepare
 from evaluators.anatomy import Anatomy
-from evaluators.artifact import Artifact
 from evaluators.base import Train
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_probes import probes
@@ -34,6 +35,8 @@ from evaluators.transforms.base import apply, build
 from evaluators.transforms.compress import graded, selected
 from search import front_file, run, wiring
 from search.config import RunConfig
+from search.record import Record
+from search.recover import STUDY
 from search.tables import summary
 from spaces.axes.attention import AttentionAxis
 from spaces.axes.compression import Compression, CompressionAxis, compression
@@ -50,6 +53,7 @@ from tests.contracts.transform import TransformContract
 from tests.prunings import random_pruning
 from tests.test_cli import call
 from tests.test_recovery import recovery
+from tests.tiny_export import CLASSES, TEXTS, design, tokenizer
 from tests.tiny_models import LAYERS, TEXT_FAMILIES, VOCAB, tiny
 from tests.tiny_task import BAD, GOOD, SHORT, write_encoder, write_rows
 
@@ -421,12 +425,42 @@ class TestTraining:
         assert recovered.significance == SIGNIFICANT
 
 
+@pytest.mark.parametrize("runtime", [OnnxRuntime(), TorchRuntime()], ids=lambda runtime: runtime.name)
+def test_an_exported_folder_reads_as_much(runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By `predict` and, where there is an example without this project, by that."""
+    model, _ = tiny("bert")
+    member = Member((Compression(0.5),))
+    artifact.write(
+        tmp_path / "model",
+        model_bytes=runtime.template(model).with_significance(SIGNIFICANT).assemble(member),
+        filename=runtime.filename,
+        tokenizer=tokenizer(tmp_path),
+        model_config=model.config,
+        design={**design(runtime), "decoded": member.decoded},
+    )
+    opened = artifact.Artifact.open(tmp_path / "model")
+    found = [f"{one.label} {one.score:.4f}" for one in opened.predict(TEXTS)]
+    expected = []
+    for row in opened.encode(Rows(tuple(TEXTS), (0,) * len(TEXTS))).inputs:
+        with torch.inference_mode():
+            scores = model(**shortened(row["input_ids"].tolist(), 50)).logits.softmax(-1)[0]
+        expected.append(f"{CLASSES[int(scores.argmax())]} {float(scores.max()):.4f}")
+    assert found == expected
+    code, out, _ = call(capsys, "predict", tmp_path / "model", "--text", TEXTS[0])
+    assert (code, found[0].split()[0] in out) == (0, True)
+    if runtime.name == "onnxruntime":
+        command = [sys.executable, str(tmp_path / "model" / "example.py"), *TEXTS]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+        assert done.stdout.splitlines() == found
+
+
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_search_over_levels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Levels are proposed, scored, priced, recovered and exported like every other knob."""
+def test_a_search_over_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels are proposed, scored, priced and recovered like every other knob.
+
+    Choosing tokens costs such a tiny model more than it saves, so none that does need be on its front.
+    """
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
     config = {
         "model": str(write_encoder(tmp_path / "encoder")),
@@ -447,12 +481,7 @@ def test_a_search_over_levels(
     assert any("compression.level" in trial["knobs"] and "0.5" in trial["knobs"] for trial in trials)
     verified = [member for member in front.members if member.verified]
     assert all(member.fidelity["agreement"] == 1.0 for member in verified)
-    compressed = [member for member in verified if member.decoded and "compression" in member.decoded]
-    assert compressed
-    folder = tmp_path / "run" / "models" / compressed[0].key
-    assert json.loads((folder / "design.json").read_text())["decoded"]["compression"] == {"level": 0.5}
-    assert len(Artifact.open(folder).predict(["fine warm film and a very dull plot"])) == 1
-    assert call("predict", folder, "--text", "fine warm film") == 0
-    assert capsys.readouterr().out
+    recovered = Record.open(tmp_path / "run", study=STUDY).trials()
+    assert {Compression.from_decoded(trial.decoded).level for trial in recovered} == {1.0, 0.5}
     terms = json.loads((tmp_path / "run" / "latency_model.json").read_text())["terms"]
     assert [level["level"] for level in terms["levels"]] == [0.5]
