@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from evaluators.latency_probes import probes
-from evaluators.latency_terms import SHARE_OF_LAST_ATTENTION, Terms, Vector
+from evaluators.latency_terms import SHARE_OF_LAST_ATTENTION, Shortened, Terms, Vector
 from evaluators.metrics.lane import Lane
 from evaluators.metrics.latency import Contender, Kind, Measurement, Progress, TimingRow, measure, sample_inputs
 from evaluators.runtimes.base import Runtime, Template
@@ -31,6 +31,8 @@ _CHEAPEST_UNIT = 1e-7
 # Designs that take turns with one copy of the original.
 _GROUP = 10
 _INPUTS = 50
+# Further designs for each level of compression: its terms are as many again as the widths have.
+_PER_LEVEL = 4
 # In one process alone, where the original's weights happen to lie shifts all ratios of a group by up to a tenth.
 _PROCESSES, _ROUNDS = 3, 9
 
@@ -106,7 +108,11 @@ class LatencyModel:
         terms = content["terms"]
         return cls(
             Terms(
-                ModelShape(**terms["shape"]), tuple(terms["bits"]), terms["first_token"], tuple(terms.get("kinds", ()))
+                ModelShape(**terms["shape"]),
+                tuple(terms["bits"]),
+                terms["first_token"],
+                tuple(terms.get("kinds", ())),
+                tuple(Shortened(**level) for level in terms.get("levels", ())),
             ),
             tuple(content["coefficients"]),
             content["fair_ms"],
@@ -132,6 +138,7 @@ def calibrate(
     fair: Path,
     seed: int,
     kinds: Sequence[str] = (),
+    levels: Sequence[float] = (),
     timings: int = 50,
     held_out: int = 16,
     progress: Progress | None = None,
@@ -149,7 +156,8 @@ def calibrate(
         fair: the original's artefact in the same runtime.
         seed: draws the probes and the inputs, and shuffles turns.
         kinds: in which layers may attend, other than softly.
-        timings: designs to time.
+        levels: at which rows may be compressed.
+        timings: designs to time, and some more for each level.
         held_out: how many of them, the last drawn, to predict before they are used.
         progress: told after each group how many designs are timed.
         lane: where to time; this machine if None.
@@ -158,7 +166,7 @@ def calibrate(
     Raises:
         ParetoformerError: a probe cannot be loaded or timed.
     """
-    members = probes(shape, runtime.bits, timings, seed, kinds)
+    members = probes(shape, runtime.bits, timings + _PER_LEVEL * len(levels), seed, kinds, levels)
     rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
     timed: list[tuple[Member, float]] = []
     fair_ms = []
@@ -176,10 +184,23 @@ def calibrate(
         runtime.bits,
         timed,
         kinds=tuple(kinds),
+        levels=_shortened(levels, template, rows, target.batch_size),
         held_out=min(held_out, len(timed) // 2),
         fair_ms=float(np.median(fair_ms)),
         target_key=target.key,
     )
+
+
+def _shortened(
+    levels: Sequence[float], template: Template, rows: Sequence[Inputs], batch_size: int
+) -> tuple[Shortened, ...]:
+    """What each level leaves of the timed rows."""
+    if not levels:
+        return ()
+    assert template.significance is not None, "a template that compresses knows grades"
+    counts = [(len(row["input_ids"]), template.significance.special(row["input_ids"].tolist())) for row in rows]
+    calls = [counts[start : start + batch_size] for start in range(0, len(counts), batch_size)]
+    return tuple(Shortened.of(level, calls) for level in levels)
 
 
 def _timed(
@@ -209,6 +230,7 @@ def fitted(
     timings: Sequence[tuple[Member, float]],
     *,
     kinds: tuple[str, ...] = (),
+    levels: tuple[Shortened, ...] = (),
     held_out: int,
     fair_ms: float,
     target_key: str,
@@ -220,6 +242,7 @@ def fitted(
         bits: widths that the runtime executes.
         timings: designs and their latencies over the original's, measured beside it.
         kinds: in which layers may attend, other than softly.
+        levels: at which rows may be compressed.
         held_out: how many, from the end, are predicted before they are used.
         fair_ms: the original's mean latency.
         target_key: key of the target.
@@ -227,7 +250,7 @@ def fitted(
     members, ratios = [member for member, _ in timings], [ratio for _, ratio in timings]
     seen = len(timings) - held_out
     # Whether the runtime drops tokens that the head does not read shows in the timings.
-    both = (Terms(shape, bits, kinds=kinds), Terms(shape, bits, first_token=True, kinds=kinds))
+    both = [Terms(shape, bits, first_token, kinds, levels) for first_token in (False, True)]
     terms = min(both, key=lambda terms: terms.error(members[:seen], ratios[:seen]))
     first = terms.fit(members[:seen], ratios[:seen])
     unseen = tuple(HeldOut(ratio, float(terms.features(member) @ first)) for member, ratio in timings[seen:])

@@ -4,24 +4,33 @@ import random
 from collections.abc import Sequence
 
 from spaces.axes.attention import SOFT, Attention, AttentionKind, forget_absent_attention
+from spaces.axes.compression import Compression
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import LayerBits, Quantization, forget_absent_parts
-from spaces.design import Member
+from spaces.design import Config, Member
 from spaces.shape import ModelShape
 
 _GROUP = 64
 _BLOCK_GONE = 0.12
 _ONE_WIDTH = 0.5
 _ALL_SOFT = 0.5
+_ALL_TOKENS = 0.5
 _DRAWS_PER_PROBE = 100
 
 
-def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int, kinds: Sequence[str] = ()) -> list[Member]:
+def probes(
+    shape: ModelShape,
+    bits: Sequence[int],
+    n: int,
+    seed: int,
+    kinds: Sequence[str] = (),
+    levels: Sequence[float] = (),
+) -> list[Member]:
     """Up to `n` different members: `anchors` first, then random ones.
 
     Random ones spread over depths, sizes (a level for the model, varied from layer to layer), blocks that are gone
-    and widths (one for all blocks, or mixed); where there are kinds of attention, half of them have layers of one.
-    A small model may have fewer than `n` different ones.
+    and widths (one for all blocks, or mixed); where there are kinds of attention, half of them have layers of one,
+    and where rows may be compressed, half of them do. A small model may have fewer than `n` different ones.
 
     Args:
         shape: the model's sizes.
@@ -29,14 +38,17 @@ def probes(shape: ModelShape, bits: Sequence[int], n: int, seed: int, kinds: Seq
         n: how many are wanted.
         seed: of the draws.
         kinds: in which layers may attend, other than softly.
+        levels: at which rows may be compressed.
     """
     rng = random.Random(seed)
-    unique = {member.key: member for member in (*anchors(shape, bits), *_attending(shape, bits, kinds))[:n]}
+    first = (*anchors(shape, bits), *_attending(shape, bits, kinds), *_compressed(shape, bits, levels))
+    unique = {member.key: member for member in first[:n]}
     for _ in range(n * _DRAWS_PER_PROBE):
         if len(unique) >= n:
             break
         configs = (_pruning(shape, rng), _quantization(shape, bits, rng))
-        member = Member(forget_absent_attention(forget_absent_parts((*configs, *_attention(shape, kinds, rng)))))
+        further: list[Config] = [*_attention(shape, kinds, rng), *_compression(levels, rng)]
+        member = Member(forget_absent_attention(forget_absent_parts((*configs, *further))))
         unique.setdefault(member.key, member)
     return list(unique.values())
 
@@ -56,6 +68,20 @@ def _attending(shape: ModelShape, bits: Sequence[int], kinds: Sequence[str]) -> 
     whole, narrow = Pruning.identity(shape), Quantization.uniform(shape, 8 if 8 in bits else max(bits))
     uniform = [Attention((AttentionKind.parse(kind),) * shape.layers) for kind in kinds]
     return [Member((whole, narrow, attention)) for attention in uniform]
+
+
+def _compressed(shape: ModelShape, bits: Sequence[int], levels: Sequence[float]) -> list[Member]:
+    """The whole model at each level, in a width that runtimes are fast in, and in every width at the lowest."""
+    whole, fast = Pruning.identity(shape), 8 if 8 in bits else max(bits)
+    drawn = [(fast, level) for level in levels] + [(width, min(levels)) for width in bits if levels and width != fast]
+    return [Member((whole, Quantization.uniform(shape, width), Compression(level))) for width, level in drawn]
+
+
+def _compression(levels: Sequence[float], rng: random.Random) -> list[Compression]:
+    """All tokens in about half of the draws, else a level; nothing where there are no levels."""
+    if not levels:
+        return []
+    return [Compression.none() if rng.random() < _ALL_TOKENS else Compression(rng.choice(levels))]
 
 
 def _attention(shape: ModelShape, kinds: Sequence[str], rng: random.Random) -> list[Attention]:

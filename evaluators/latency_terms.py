@@ -4,7 +4,8 @@ Latencies of blocks add up (within 5 %), so the ratio to the original is linear 
 blocks and their heads, the FFN blocks and their neurons; layers that stay (their norms run even where both blocks are
 gone); heads that attend in another kind than softly; the widths of embeddings and head; a constant. Two things do not
 add up and have terms of their own: weights push each other out of the caches, and a runtime may leave out what the head
-does not read, which is most of the last layer where the head reads the first token alone.
+does not read, which is most of the last layer where the head reads the first token alone. Where rows are compressed,
+part of the costs goes with the tokens that go: of layers, of weights by width, and of pairs of tokens.
 """
 
 from collections.abc import Sequence
@@ -16,17 +17,43 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from spaces.axes.attention import Attention
+from spaces.axes.compression import WHOLE, Compression, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
+from spaces.errors import DesignError
 from spaces.shape import ModelShape
 
 Vector: TypeAlias = NDArray[np.float64]
 
 # Keeps coefficients of terms that the probes hardly vary near zero; far below the noise of a timing.
 _RIDGE = 1e-3
+GONE = "gone tokens"
 # Keys and values are of all tokens, queries and outputs of the first alone: half of the four products are left.
 SHARE_OF_LAST_ATTENTION = 0.5
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """What compression at one level leaves of the rows that are timed.
+
+    Args:
+        level: as designs name it.
+        tokens: share of the tokens that stay.
+        pairs: share of the pairs of tokens of one row.
+    """
+
+    level: float
+    tokens: float
+    pairs: float
+
+    @classmethod
+    def of(cls, level: float, calls: Sequence[Sequence[tuple[int, int]]]) -> "Shortened":
+        """From each call's rows, (tokens, special ones among them) each; the longest row decides."""
+        config = Compression(level)
+        before = np.array([max(tokens for tokens, _ in rows) for rows in calls])
+        after = np.array([max(config.kept(*row) for row in rows) for rows in calls])
+        return cls(level, float(after.sum() / before.sum()), float((after**2).sum() / (before**2).sum()))
 
 
 @dataclass(frozen=True)
@@ -38,12 +65,14 @@ class Terms:
         bits: widths that the runtime executes, widest first.
         first_token: whether, from the last attention block on, the runtime works on the first token alone.
         kinds: in which layers may attend, other than softly; for one query alone they cost nothing that shows.
+        levels: at which rows may be compressed.
     """
 
     shape: ModelShape
     bits: tuple[int, ...]
     first_token: bool = False
     kinds: tuple[str, ...] = ()
+    levels: tuple[Shortened, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,12 +80,22 @@ class Terms:
         parts = ("attention", "heads", "ffn", "neurons", *(["first token's neurons"] if self.first_token else []))
         blocks = [f"{part}@{width}" for width in self.bits for part in parts]
         ends = [f"{part}@{width}" for width in self.bits[1:] for part in ("embeddings", "head")]
-        return ("constant", "layers", "crowding", *blocks, *ends, *self.kinds)
+        gone = [GONE, *(f"{GONE}@{width}" for width in self.bits), "gone pairs"]
+        return (
+            "constant",
+            "layers",
+            "crowding",
+            *blocks,
+            *ends,
+            *self.kinds,
+            *(["selecting", *gone] if self.levels else []),
+        )
 
     def features(self, member: Member) -> Vector:
         """The factors of the coefficients, (terms,); from the member's configs alone."""
         pruning, quantization = member.config(Pruning), widths(member, self.shape)
         kinds, last = attention(member, self.shape).layers, self._last_attention(pruning)
+        left = self._left(member)
         counts = dict.fromkeys(self.names, 0.0)
         counts["constant"] = 1.0
         for layer, (units, bits, kind) in enumerate(zip(pruning.layers, quantization.layers, kinds, strict=True)):
@@ -64,7 +103,7 @@ class Terms:
                 continue
             counts["layers"] += 1
             if kind is not None and kind.k is not None and layer != last:
-                counts[str(kind)] += len(units.heads) / self.shape.heads
+                counts[str(kind)] += left.pairs * len(units.heads) / self.shape.heads
             if units.heads:
                 share = SHARE_OF_LAST_ATTENTION if layer == last else 1.0
                 counts[f"attention@{bits.attention}"] += 1
@@ -77,7 +116,45 @@ class Terms:
             if width != self.bits[0]:
                 counts[f"{part}@{width}"] += 1
         counts["crowding"] = self._crowding(pruning, quantization)
+        if left.level != WHOLE:
+            counts["selecting"] = 1.0
+            self._subtract(counts, left, pruning, quantization)
         return np.array([counts[name] for name in self.names])
+
+    def _left(self, member: Member) -> Shortened:
+        """What the member reads of rows.
+
+        Raises:
+            DesignError: nobody timed its level.
+        """
+        level = compression(member).level
+        known = {WHOLE: Shortened(WHOLE, 1.0, 1.0), **{each.level: each for each in self.levels}}
+        if level not in known:
+            raise DesignError(f"compression={level} is not among the timed levels {sorted(known)}. Take one of them.")
+        return known[level]
+
+    def _subtract(self, counts: dict[str, float], left: Shortened, pruning: Pruning, bits: Quantization) -> None:
+        """What is not computed for tokens that are gone; from the last attention block on only the first token is."""
+        shape, last, gone = self.shape, self._last_attention(pruning), 1 - left.tokens
+        for layer, (units, width) in enumerate(zip(pruning.layers, bits.layers, strict=True)):
+            if units is None or width is None or layer > last:
+                continue
+            heads = len(units.heads) / shape.heads
+            if units.heads:
+                share = SHARE_OF_LAST_ATTENTION if layer == last else 1.0
+                products = share * shape.heads * shape.head_weights
+                counts[f"{GONE}@{width.attention}"] -= gone * heads * products / self._layer_weights
+            if layer == last:
+                continue
+            counts[GONE] -= gone
+            counts["gone pairs"] -= (1 - left.pairs) * heads
+            if units.neurons:
+                weights = len(units.neurons) * shape.neuron_weights / self._layer_weights
+                counts[f"{GONE}@{width.ffn}"] -= gone * weights
+
+    @property
+    def _layer_weights(self) -> int:
+        return self.shape.heads * self.shape.head_weights + self.shape.ffn * self.shape.neuron_weights
 
     def _last_attention(self, pruning: Pruning) -> int:
         """The layer from which on only the first token matters; past the end if all tokens always do."""

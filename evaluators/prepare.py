@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from evaluators.reading import Texts
 from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
+from evaluators.significance import FILE as SIGNIFICANCE
+from evaluators.significance import Significance, load_significance, save_significance, significance
 from evaluators.store import LATENCY, Store
 from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
 from evaluators.tasks.files import unlabeled_texts
@@ -44,7 +46,7 @@ from evaluators.vocabulary import Ranking, exact_rows, load_vocabulary, rank_tok
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member, content_key
-from spaces.errors import RunError
+from spaces.errors import ModelError, RunError
 from spaces.objectives import latency_at
 from spaces.shape import ModelShape
 from spaces.target import Target
@@ -84,6 +86,7 @@ class Assignment:
         sensitivity: whether parts that 8 bits hurt are looked for.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
         attention: kinds in which layers may attend, other than softly (spaces/axes/attention.py).
+        compression: shares of a row's tokens that members may read, other than all (spaces/axes/compression.py).
         trust_remote_code: run the model author's code.
     """
 
@@ -110,6 +113,7 @@ class Assignment:
     sensitivity: bool = False
     compensate: bool = True
     attention: tuple[str, ...] = ()
+    compression: tuple[float, ...] = ()
     trust_remote_code: bool = False
 
 
@@ -162,6 +166,9 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     vocabulary = _vocabulary(tokenizer, own_texts, folder) if work.vocabulary else None
     if vocabulary is not None:
         template = template.with_vocabulary(vocabulary.tokens, _codebook(work, model, vocabulary, folder, watch))
+    graded = _significance(tokenizer, texts.train, template.shape, folder) if work.compression else None
+    if graded is not None:
+        template = template.with_significance(graded)
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(work, model, splits["calibration"], texts, folder, watch)
@@ -187,7 +194,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         temperature=fit_temperature(reference["calibration"], labels),
         metric=metric,
         latency=latency,
-        origin=_origin(work, model, tokenizer, texts, vocabulary),
+        origin=_origin(work, model, tokenizer, texts, vocabulary, graded),
         further={each.label: models[each.label] for each in work.further},
         instances=_instances(work),
         texts=Texts(
@@ -209,6 +216,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             book=template.book,
             pretrained=None if str(checkpoint) == resolve(work.model) else resolve(work.model),
             finetune=work.finetune,
+            significance=graded,
             trust_remote_code=work.trust_remote_code,
         ),
     )
@@ -289,6 +297,20 @@ def _vocabulary(tokenizer: Any, rows: Rows, folder: Path) -> Ranking:
     return ranking
 
 
+def _significance(tokenizer: Any, rows: Rows, shape: ModelShape, folder: Path) -> Significance:
+    """How much each token matters to the task."""
+    if not shape.vocab:
+        raise ModelError(
+            "space.compression: the model has no word table, so no words can be left out. Leave compression out."
+        )
+    path = folder / SIGNIFICANCE
+    if path.exists():
+        return load_significance(path, tokenizer, rows)
+    found = significance(tokenizer, rows, shape.vocab)
+    save_significance(path, found, tokenizer, rows)
+    return found
+
+
 def _codebook(work: Assignment, model: Any, ranking: Ranking, folder: Path, watch: Watch) -> Codebook | None:
     """What rows of rare words are put together from."""
     if work.exact_rows is None:
@@ -342,7 +364,14 @@ def _reference(work: Assignment, fair: bytes, splits: Mapping[str, Encoded], wat
     }
 
 
-def _origin(work: Assignment, model: Any, tokenizer: Any, texts: Splits, vocabulary: Ranking | None) -> str:
+def _origin(
+    work: Assignment,
+    model: Any,
+    tokenizer: Any,
+    texts: Splits,
+    vocabulary: Ranking | None,
+    graded: Significance | None,
+) -> str:
     """What scores depend on besides the design, the rows' number and the machine."""
     return content_key(
         {
@@ -355,6 +384,7 @@ def _origin(work: Assignment, model: Any, tokenizer: Any, texts: Splits, vocabul
             "tokens": None if vocabulary is None else list(vocabulary.tokens),
             "exact_rows": work.exact_rows,
             "version": versions(("paretoformer",)),
+            **({} if graded is None else {"grades": list(graded.grades)}),
         }
     )
 
@@ -381,10 +411,11 @@ def _latency_model(
         return described.latency_model(template.shape, lengths, first_token=template.reads_first_token, seed=work.seed)
     path = folder / ("latency_model.json" if target == work.target else f"latency_model@{target.label}.json")
     known = LatencyModel.read(path) if path.exists() else None
-    asked = tuple(dict.fromkeys((*(() if known is None else known.terms.kinds), *work.attention)))
-    if known is not None and known.target_key == target.key and known.terms.kinds == asked:
-        return known
-    key = _timings_key(work, target, fair, inputs, asked)
+    if known is not None and known.target_key == target.key:
+        work = _with_earlier(work, known)
+        if (known.terms.kinds, _levels(known)) == (work.attention, work.compression):
+            return known
+    key = _timings_key(work, target, fair, inputs)
     kept = None if work.store is None else work.store.get(LATENCY, key, work.latency_age)
     if kept is not None:
         write_whole(path, kept)
@@ -400,7 +431,8 @@ def _latency_model(
             target=target,
             fair=original,
             seed=work.seed,
-            kinds=asked,
+            kinds=work.attention,
+            levels=work.compression,
             progress=lambda done, total: watch("latency model", done, total),
             lane=work.lane,
             keep=partial(append_timings, folder / TIMINGS),
@@ -411,11 +443,20 @@ def _latency_model(
     return model
 
 
-def _timings_key(
-    work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs], kinds: tuple[str, ...]
-) -> str:
+def _with_earlier(work: Assignment, known: LatencyModel) -> Assignment:
+    """The assignment with what earlier sessions of the run wanted priced too: their members are still in its record."""
+    kinds, levels = (*known.terms.kinds, *work.attention), (*_levels(known), *work.compression)
+    return replace(work, attention=tuple(dict.fromkeys(kinds)), compression=tuple(dict.fromkeys(levels)))
+
+
+def _levels(model: LatencyModel) -> tuple[float, ...]:
+    return tuple(each.level for each in model.terms.levels)
+
+
+def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs]) -> str:
     """What a latency model depends on; figures of another machine, even of the same make, are not believed."""
     graph = hashlib.sha256(fair).hexdigest()
     lengths = [len(next(iter(row.values()))) for row in inputs]
     depends = {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
-    return content_key({**depends, **({"attention": kinds} if kinds else {})})
+    further = {"attention": work.attention, "compression": work.compression}
+    return content_key({**depends, **{name: value for name, value in further.items() if value}})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,6 +27,7 @@ from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
+from evaluators.significance import Significance
 from evaluators.tasks.base import UNLABELED, Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
 from evaluators.training.finetune import FinetuneSettings, finetune
@@ -33,7 +35,9 @@ from evaluators.training.rounding import Rounding, SharedRows
 from evaluators.training.schedule import Progress
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import build
+from evaluators.transforms.compress import graded
 from evaluators.transforms.restore import changed, put_back
+from spaces.axes.compression import WHOLE, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.axes.rare import RareTokens
@@ -63,6 +67,7 @@ class Recovery:
         book: what rows of rare words are put together from; None: all rows are exact.
         pretrained: folder or Hub id that the original was fine-tuned from; None where it came fine-tuned.
         finetune: how it was.
+        significance: grades of tokens, by which rows are compressed; None: every member reads all tokens.
         trust_remote_code: run the model author's code.
     """
 
@@ -78,6 +83,7 @@ class Recovery:
     book: Codebook | None = None
     pretrained: str | None = None
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    significance: Significance | None = None
     trust_remote_code: bool = False
 
     def path(self, weights: str) -> Path:
@@ -165,7 +171,7 @@ class Recoverer:
 
     def _distilled(self, student: PreTrainedModel, job: Train) -> Distilled:
         kept = job.member.config(Pruning).kept_layers
-        student = build(attention(job.member, self._shape), student)
+        student = self._reading(job.member, build(attention(job.member, self._shape), student))
         rounding = Rounding.of(job.member.config(Quantization), student, kept)
         return distill(
             student,
@@ -177,6 +183,13 @@ class Recoverer:
             device=self._recovery.device,
             rounding=replace(rounding, shared=self._shared(job.member, student)),
         )
+
+    def _reading(self, member: Member, student: PreTrainedModel) -> PreTrainedModel:
+        """The student, reading the tokens that the member's artefact reads."""
+        config, known = compression(member), self._recovery.significance
+        if config.level != WHOLE and known is not None:
+            student = graded(student, torch.tensor(known.grades, dtype=torch.uint8))
+        return build(config, student)
 
     def _shared(self, member: Member, student: PreTrainedModel) -> dict[str, SharedRows]:
         """By name of the word table its rows of rare words, as the member's artefact puts them together."""
@@ -241,9 +254,10 @@ class Templates:
             if len(self._made) >= _TEMPLATES:
                 del self._made[next(iter(self._made))]
             model = put_back(self._model, *load(self._recovery.path(weights)))
-            self._made[weights] = self._runtime.template(model).with_vocabulary(
-                self._original.ranking, self._original.book
-            )
+            original = self._original
+            made = self._runtime.template(model).with_vocabulary(original.ranking, original.book)
+            graded_by = original.significance
+            self._made[weights] = made if graded_by is None else made.with_significance(graded_by)
         return self._made[weights]
 
     @cached_property

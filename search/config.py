@@ -147,6 +147,25 @@ class AttentionConfig(Section):
         )
 
 
+class CompressionConfig(Section):
+    """Which shares of a row's tokens a model may read, in whole percent; 1.0 is all (spaces/axes/compression.py)."""
+
+    levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0, 0.85, 0.7, 0.5), min_length=1)
+
+    @field_validator("levels")
+    @classmethod
+    def _whole_percent(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for level in value:
+            if abs(100 * level - round(100 * level)) > 1e-6:
+                raise ValueError(f"{level} is not in whole percent; write a share such as 0.85")
+        return tuple(round(level, 2) for level in value)
+
+    @property
+    def options(self) -> tuple[float, ...]:
+        """The shares other than all, largest first."""
+        return tuple(sorted({level for level in self.levels if level < 1}, reverse=True))
+
+
 class SpaceConfig(Section):
     """The compression families to search; `false` leaves one out."""
 
@@ -154,8 +173,9 @@ class SpaceConfig(Section):
     quantization: QuantizationConfig | Literal[False] = QuantizationConfig()
     attention: AttentionConfig | Literal[False] = False
     vocabulary: VocabularyConfig | Literal[False] = False
+    compression: CompressionConfig | Literal[False] = False
 
-    @field_validator("pruning", "quantization", "attention", "vocabulary", mode="before")
+    @field_validator("pruning", "quantization", "attention", "vocabulary", "compression", mode="before")
     @classmethod
     def _defaults_if_true(cls, value: Any) -> Any:
         return {} if value is True else value
@@ -378,13 +398,18 @@ class RunConfig(Section):
         return {} if value is True else value
 
     @model_validator(mode="after")
-    def _profiles_know_soft_attention(self) -> "RunConfig":
+    def _profiles_know_soft_attention_to_all(self) -> "RunConfig":
         described = [target.profile for target in self.target if target.profile is not None]
         searched = self.space.attention and self.space.attention.options
         if described and (searched or self.search.sampler in RECIPES):
             raise ValueError(
                 f"{'space.attention' if searched else self.search.sampler}: the profile {described[0]} says nothing of "
-                "kinds of attention other than soft; leave them out, or search on the serving machine without a profile"
+                "kinds other than soft; leave attention out, or search on the serving machine without a profile"
+            )
+        if described and self.space.compression and self.space.compression.options:
+            raise ValueError(
+                f"space.compression: the profile {described[0]} does not say what choosing tokens costs; "
+                "leave compression out, or search on the serving machine without a profile"
             )
         return self
 

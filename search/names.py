@@ -39,6 +39,7 @@ KNOBS: Mapping[str, str] = {
     "bits.embeddings": "width of the word and position tables",
     "bits.head": "width of pooler and classifier",
     "attention.L": "how layer L attends: soft, hard@k or sign@k with k keys a query",
+    "compression.level": "share of a text's tokens that the model reads, insignificant words left out first",
     "rare.exact": "tokens with a row of their own in the word table; the others' are put together from shared parts",
     "vocabulary.size": "tokens that stay, where others leave the vocabulary",
 }

@@ -42,6 +42,7 @@ class Parts:
         tokens: of a pruned vocabulary; None: all stay.
         exact_rows: of the word table, where the others are put together from shared parts; None: all.
         kinds: of attention other than soft, with the number of layers of each.
+        level: share of a row's tokens that is read; None: all are.
     """
 
     layers: int
@@ -52,6 +53,7 @@ class Parts:
     tokens: int | None = None
     exact_rows: int | None = None
     kinds: tuple[tuple[str, int], ...] = ()
+    level: float | None = None
 
     @classmethod
     def of(cls, decoded: Mapping[str, Any] | None) -> "Parts | None":
@@ -69,6 +71,7 @@ class Parts:
             decoded.get("embeddings", {}).get("vocabulary"),
             decoded.get("embeddings", {}).get("exact_rows"),
             tuple(Counter(kind for layer in layers if "@" in (kind := layer.get("attention", ""))).items()),
+            decoded.get("compression", {}).get("level"),
         )
 
     @property
@@ -214,6 +217,8 @@ def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None =
     if parts.embeddings is not None and parts.bits != (parts.embeddings,):
         said.append(f"emb {_width(parts.embeddings)}")
     said += [f"{kind} in {count} layer{'' if count == 1 else 's'}" for kind, count in parts.kinds]
+    if parts.level is not None:
+        said.append(f"reads {_percent(parts.level)}")
     if parts.tokens is not None:
         said.append(f"{parts.tokens:,} tokens")
     if parts.exact_rows is not None:

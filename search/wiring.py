@@ -126,6 +126,7 @@ def assignment(config: RunConfig) -> "Assignment":
         sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
         compensate=compensates(config),
         attention=attention_kinds(config),
+        compression=compression_levels(config),
         distill=_distillation(config),
         vocabulary=bool(config.space.vocabulary),
         exact_rows=_exact_rows(config),
@@ -284,6 +285,7 @@ def runtime_version(runtime: str) -> str:
 def space(config: RunConfig, prepared: "Prepared") -> Space:
     """The axes that are asked for, over what the runtime executes; of a recipe, its own encoding of them."""
     from spaces.axes.attention import Attention, AttentionAxis, forget_absent_attention
+    from spaces.axes.compression import Compression, CompressionAxis
     from spaces.axes.pruning import PruningAxis
     from spaces.axes.quantization import forget_absent_parts
 
@@ -305,7 +307,10 @@ def space(config: RunConfig, prepared: "Prepared") -> Space:
         kinds = attention_kinds(config)
         axes = [pruning, _quantization(config, prepared), *([AttentionAxis(prepared.shape, kinds)] if kinds else [])]
     axes += _vocabulary_axes(config, prepared)
-    return Space(axes, rules=[forget_absent_parts, forget_absent_attention], families=[Attention])
+    if levels := compression_levels(config):
+        axes.append(CompressionAxis(levels))
+    rules = [forget_absent_parts, forget_absent_attention]
+    return Space(axes, rules, families=[Attention, Compression])
 
 
 def _quantization(config: RunConfig, prepared: "Prepared") -> "QuantizationAxis":
@@ -339,6 +344,11 @@ def attention_kinds(config: RunConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*searched, *(walked[name] for name in walked if name == config.search.sampler))))
 
 
+def compression_levels(config: RunConfig) -> tuple[float, ...]:
+    """Shares of a row's tokens to choose from beside all of them; none where that is the only one."""
+    return config.space.compression.options if config.space.compression else ()
+
+
 def _exact_rows(config: RunConfig) -> float | None:
     """The least share of the tokens in use whose rows stay exact; None where no rows are put together."""
     asked, able = config.space.vocabulary, _runtime(config).name == "onnxruntime"
@@ -360,6 +370,7 @@ def bounds(config: RunConfig, fair: Mapping[str, float]) -> tuple[Bound, ...]:
 
 def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "Prepared") -> None:
     """A limit below a model without any block is the caller's mistake, found before any trial."""
+    from spaces.axes.compression import WHOLE, Compression
     from spaces.axes.pruning import LayerUnits, Pruning
     from spaces.axes.quantization import LayerBits, Quantization
     from spaces.design import Member
@@ -368,8 +379,9 @@ def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "P
     pruning = Pruning((LayerUnits((), ()), *gone))
     bits = Quantization((LayerBits(None, None), *gone), min(widths["tables"]), min(widths["blocks"]))
     empty = Member((pruning, bits))
+    read = [Compression(level) for level in (WHOLE, *compression_levels(config))]
     least = {
-        "latency": prepared.workload.latency.predict_ms(empty),
+        "latency": min(prepared.workload.latency.predict_ms(Member((pruning, bits, each))) for each in read),
         "size": float(prepared.workload.template.size(empty)),
     }
     for bound in bounds:

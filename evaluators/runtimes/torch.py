@@ -21,10 +21,13 @@ from evaluators.anatomy import Anatomy
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.runtimes.base import PLAIN
+from evaluators.significance import Significance
 from evaluators.transforms.base import apply
+from evaluators.transforms.compress import GRADES, graded
 from evaluators.transforms.standing_in import standing_in
 from evaluators.vocabulary import pruned_config
 from spaces.axes.attention import Attention
+from spaces.axes.compression import WHOLE, Compression, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
@@ -36,9 +39,10 @@ logger = logging.getLogger(__name__)
 
 # The one key of our metadata: safetensors writes several in random order, and equal members shall have equal bytes.
 METADATA = "paretoformer"
+_DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}  # as safetensors writes them
 _CURE = "Export the model again with runtime torch."
 # Families that say what a model computes from its tensors, in the order in which they are applied.
-_STRUCTURAL = (Pruning, Attention)
+_STRUCTURAL = (Pruning, Attention, Compression)
 
 
 class TorchRuntime:
@@ -64,8 +68,9 @@ class TorchRuntime:
         where = _available(device)
         data = artefact if isinstance(artefact, bytes) else artefact.read_bytes()
         tensors, origin = _read(data)
+        structure = _structure(origin["design"])
         original = _skeleton(_architecture(origin["architecture"]), origin["config"])
-        model = apply(_structure(origin["design"]), original).to_empty(device=where).train(False)
+        model = apply(structure, _with_room(structure, original)).to_empty(device=where).train(False)
         _fill(model, tensors)
         return TorchPredictor(model.requires_grad_(False), where)
 
@@ -78,6 +83,7 @@ class TorchTemplate:
         model: in evaluation mode.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
+        significance: grades of tokens, by which rows are compressed; None: no member compresses.
     """
 
     model: PreTrainedModel
@@ -85,6 +91,7 @@ class TorchTemplate:
     ranking: tuple[int, ...] = field(default=(), repr=False)
     reads_first_token: bool = False
     book: None = None  # torch's file has whole rows only
+    significance: Significance | None = field(default=None, repr=False)
 
     def compensating(self, inverse_moments: InverseMoments) -> "TorchTemplate":
         """The same template, in whose members what stays stands in for what goes."""
@@ -93,6 +100,10 @@ class TorchTemplate:
     def with_vocabulary(self, ranking: Sequence[int], book: Codebook | None = None) -> "TorchTemplate":
         """The same template, whose members may keep only the first tokens of `ranking`; all rows are exact."""
         return replace(self, ranking=tuple(ranking))
+
+    def with_significance(self, significance: Significance) -> "TorchTemplate":
+        """The same template, whose members may read the most significant tokens alone."""
+        return replace(self, significance=significance)
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -112,14 +123,18 @@ class TorchTemplate:
         """The built model as the bytes of a safetensors file.
 
         Raises:
-            DesignError: the member keeps tokens that nobody ranked.
+            DesignError: the member keeps tokens that nobody ranked, or reads some alone that nobody graded.
             ModelError: the member asks for widths other than 32 bits.
         """
-        built = apply(_but_vocabulary(member), self._standing_in(member))
+        whole = self._standing_in(member)
+        if self.significance is not None and compression(member).level != WHOLE:
+            whole = graded(whole, torch.tensor(self.significance.grades, dtype=torch.uint8))
+        built = apply(_but_vocabulary(member), whole)
         tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(built).items()}
         if (tokens := self._tokens(member)) is not None:
             words = _word_table(built)
-            tensors[words] = tensors[words][list(tokens)]
+            for name in {words, GRADES} & tensors.keys():
+                tensors[name] = tensors[name][list(tokens)]
         return safetensors.torch.save(tensors, self._metadata(member))
 
     def _standing_in(self, member: Member) -> PreTrainedModel:
@@ -128,7 +143,8 @@ class TorchTemplate:
 
     def size(self, member: Member) -> int:
         """Bytes of that file, from shapes alone."""
-        tensors = _tensors(apply(_but_vocabulary(member), _skeleton(type(self.model), self._config(member))))
+        original = _skeleton(type(self.model), self._config(member))
+        tensors = _tensors(apply(_but_vocabulary(member), _with_room(member, original)))
         return _header_bytes(tensors, self._metadata(member)) + sum(tensor.nbytes for tensor in tensors.values())
 
     def _tokens(self, member: Member) -> tuple[int, ...] | None:
@@ -217,6 +233,14 @@ def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
     return Member(tuple(kind.from_decoded(design[kind.family]) for kind in _STRUCTURAL if kind.family in design))
 
 
+def _with_room(member: Member, skeleton: PreTrainedModel) -> PreTrainedModel:
+    """`skeleton`, with room for the grades of its tokens where `member` reads the most significant alone."""
+    if compression(member).level == WHOLE:
+        return skeleton
+    words = skeleton.get_parameter(_word_table(skeleton))
+    return graded(skeleton, torch.empty(len(words), dtype=torch.uint8, device=words.device))
+
+
 def _but_vocabulary(member: Member) -> Member:
     """The families that cut a model in memory; the vocabulary is cut where the file is written.
 
@@ -266,6 +290,6 @@ def _header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     header = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-header // 8) * 8

@@ -15,6 +15,7 @@ from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
 from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
 from evaluators.transforms.attention import attends_softly
+from evaluators.transforms.compress import selected
 from spaces.errors import ConfigError, ModelError
 
 _EXAM_BATCH = 64
@@ -27,7 +28,7 @@ class Pupil:
     """A model beside its teacher.
 
     Where widths differ, a learnt projection stands between the two; where the head reads the first token alone, nothing
-    else of the last layer is compared.
+    else of the last layer is compared; where the model reads a part of the tokens, nothing of the others is.
 
     Args:
         model: trained in place by whoever steps down the loss.
@@ -79,8 +80,11 @@ class Pupil:
         theirs = self._teacher.answers(
             batch, inputs, [self._map[i] for i in self._hidden], [self._map[i] for i in found.attention]
         )
+        read, mask = selected(self._model, inputs), inputs["attention_mask"]
+        if read is not None:  # states of the same tokens are compared
+            theirs, mask = theirs.of_tokens(read.of), read.mask
         labels = torch.tensor(rows.labels, device=self._device)
-        return distillation_loss(own, theirs, self._map, labels, inputs["attention_mask"], self._weights)
+        return distillation_loss(own, theirs, self._map, labels, mask, self._weights)
 
     def exam(self, rows: Sequence[int]) -> tuple[float, float]:
         """On the rows with these indices, in fp32: mean KL divergence from the teacher, and share of equal answers.

@@ -39,6 +39,14 @@ class Answers:
     hidden: ByLayer
     attention: ByLayer
 
+    def of_tokens(self, chosen: Callable[[Tensor], Tensor]) -> "Answers":
+        """The same for some of the tokens; `chosen` takes them from (B, T, ...).
+
+        Probabilities of the others are left out, so those that are left no longer add up to one.
+        """
+        maps = {layer: chosen(chosen(found).transpose(1, 2)).transpose(1, 2) for layer, found in self.attention.items()}
+        return Answers(self.logits, {layer: chosen(found) for layer, found in self.hidden.items()}, maps)
+
 
 @contextmanager
 def observed(

@@ -30,6 +30,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     live_nodes,
     place,
 )
+from evaluators.runtimes.onnxruntime.selecting import Selecting
 from evaluators.runtimes.onnxruntime.weights import Cut, Indices, Rare, Tensor
 from spaces.axes.attention import Attention, AttentionKind
 from spaces.axes.pruning import LayerUnits, Pruning
@@ -54,6 +55,7 @@ class Lowering:
         tokens: rows of the word table that stay; a token's new id is its place among them.
         rare: words whose rows are put together from shared parts; None: none are.
         attention: how layers attend; None: all softly.
+        selecting: which tokens of a row are read; None: all.
         shorten: whether tokens that the head does not see are left out where nothing reads them.
         fused: whether onnxruntime may fuse residual additions with the layer norms behind them.
 
@@ -70,6 +72,7 @@ class Lowering:
         tokens: Indices = None,
         rare: Rare | None = None,
         attention: Attention | None = None,
+        selecting: Selecting | None = None,
         *,
         shorten: bool = True,
         fused: bool = False,
@@ -87,6 +90,8 @@ class Lowering:
         self._first: dict[str, str] = {}
         self._kinds = _kinds(original, attention)
         self._attending = Attending(original.nodes, self._lowered)
+        self._inputs = {} if selecting is None else selecting.write(self._lowered)
+        self._ids = self._inputs.get(IDS, IDS)
 
     def run(self) -> Lowered:
         """The member's nodes and tensors."""
@@ -124,7 +129,7 @@ class Lowering:
     def _live(self, given: str | None, wanted: Sequence[str]) -> list[onnx.NodeProto]:
         """Nodes that `wanted` needs once blocks and layers are gone, reading what stands for those; not what makes the
         tensor that is `given`."""
-        stands_for = self._bypasses()
+        stands_for = {**self._bypasses(), **self._inputs}
         nodes = []
         for node in self._original.nodes:
             if given in node.output:
@@ -196,10 +201,10 @@ class Lowering:
 
     def _table(self, node: onnx.NodeProto) -> None:
         name, ids = node.input
-        if ids == IDS and self._rare is not None:
+        if ids == self._ids and self._rare is not None:
             self._rare_words(name, ids, self._rare, node.output[0])
         else:
-            self._looked_up(name, ids, self._tokens if ids == IDS else None, node.output[0])
+            self._looked_up(name, ids, self._tokens if ids == self._ids else None, node.output[0])
 
     def _looked_up(self, name: str, ids: str, rows: Indices, leaves: str) -> None:
         table, bits, add = self._original.tables[name], self._widths.embeddings, self._lowered.tensor

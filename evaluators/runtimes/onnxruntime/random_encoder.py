@@ -20,6 +20,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     FFN_OUT,
     HEAD,
     IDS,
+    MASK,
     MATRIX,
     OPSET,
     QUERY_KEY_VALUE,
@@ -28,7 +29,6 @@ from evaluators.runtimes.onnxruntime.graph import (
 from evaluators.runtimes.onnxruntime.template import OnnxTemplate
 from spaces.shape import ModelShape
 
-_MASK = "attention_mask"
 _POSITIONS, _CLASSES = 512, 2
 
 
@@ -54,9 +54,7 @@ class _Writer:
             layers.append(LayerEnds(enters=hidden, leaves=left))
             hidden = left
         self._head(hidden)
-        inputs = [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in (IDS, _MASK)
-        ]
+        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in (IDS, MASK)]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", _CLASSES])
         graph = helper.make_graph(self._nodes, "random_encoder", inputs, [logits], list(self._weights.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])
@@ -64,7 +62,7 @@ class _Writer:
 
     def _mask(self) -> str:
         """(B, T) ones and zeros to (B, 1, 1, T) zeros and very small numbers."""
-        rows = self._node("Unsqueeze", [_MASK, self._integers("head_axis", 1)], "mask.rows")
+        rows = self._node("Unsqueeze", [MASK, self._integers("head_axis", 1)], "mask.rows")
         wide = self._node("Unsqueeze", [rows, self._integers("score_axis", 2)], "mask.wide")
         kept = self._node("Cast", [wide], "mask.kept", to=TensorProto.FLOAT)
         gone = self._node("Sub", [self._scalar("one", 1.0), kept], "mask.gone")

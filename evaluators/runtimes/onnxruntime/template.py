@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -14,9 +15,12 @@ from evaluators.compensation import InverseMoments
 from evaluators.runtimes.base import PLAIN
 from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering, state_name
-from evaluators.runtimes.onnxruntime.weights import Matrix, Rare, Table, Tensor
+from evaluators.runtimes.onnxruntime.selecting import Selecting
+from evaluators.runtimes.onnxruntime.weights import Indices, Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
+from evaluators.significance import UNGRADED, Significance
 from spaces.axes.attention import Attention
+from spaces.axes.compression import WHOLE, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.axes.rare import RareTokens
@@ -41,6 +45,7 @@ class OnnxTemplate:
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
         book: what rows of rare words are put together from; None: all rows are exact.
+        significance: grades of tokens, by which rows are compressed; None: no member compresses.
     """
 
     graph: bytes
@@ -49,6 +54,7 @@ class OnnxTemplate:
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
     ranking: tuple[int, ...] = field(default=(), repr=False)
     book: Codebook | None = field(default=None, repr=False, compare=False)
+    significance: Significance | None = field(default=None, repr=False)
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -68,11 +74,15 @@ class OnnxTemplate:
         """The same template, whose members may keep, or keep exactly, only the first tokens of `ranking`."""
         return replace(self, ranking=tuple(ranking), book=book)
 
+    def with_significance(self, significance: Significance) -> "OnnxTemplate":
+        """The same template, whose members may read the most significant tokens alone."""
+        return replace(self, significance=significance)
+
     def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
 
         Raises:
-            DesignError: the member was decoded for another model, or keeps tokens that nobody ranked.
+            DesignError: the member was decoded for another model, or keeps tokens that nobody ranked or graded.
             ModelError: the member drops tokens of a model whose words cannot be renumbered.
         """
         return self._written(self._lowering(member, fused=graph == FUSED).run())
@@ -112,7 +122,19 @@ class OnnxTemplate:
         tokens, rare = vocabulary.kept(self.ranking, fixed), self._rare(member)
         if tokens is not None and rare is not None:
             raise DesignError("A design leaves words out or puts rare ones together, not both. Choose one.")
-        return Lowering(self._original, pruning, widths, tokens, rare, attention, fused=fused)
+        selecting = self._selecting(member, tokens)
+        return Lowering(self._original, pruning, widths, tokens, rare, attention, selecting, fused=fused)
+
+    def _selecting(self, member: Member, tokens: Indices) -> Selecting | None:
+        """Which tokens of a row are read, in the numbers of the vocabulary that is left; None: all."""
+        config, known = compression(member), self.significance
+        if config.level == WHOLE:
+            return None
+        if known is None:
+            raise DesignError(f"The design reads {config.percent} % of the tokens, {UNGRADED}")
+        kept = range(self.shape.vocab) if tokens is None else tokens
+        grades = Tensor(np.uint8, (len(kept),), lambda: np.array(known.grades, np.uint8)[list(kept)])
+        return Selecting(config.percent, grades, next(iter(fixed_ids(self._original)), 0))
 
     def _rare(self, member: Member) -> Rare | None:
         config = next((config for config in member.configs if isinstance(config, RareTokens)), RareTokens.none())
