@@ -197,8 +197,8 @@ def _shortened(
     """What each level leaves of the timed rows."""
     if not levels:
         return ()
-    assert template.significance is not None, "a template that compresses knows grades"
-    counts = [(len(row["input_ids"]), template.significance.special(row["input_ids"].tolist())) for row in rows]
+    assert template.grades is not None, "a template that compresses knows grades"
+    counts = [(len(row["input_ids"]), template.grades.special(row["input_ids"].tolist())) for row in rows]
     calls = [counts[start : start + batch_size] for start in range(0, len(counts), batch_size)]
     return tuple(Shortened.of(level, calls) for level in levels)
 

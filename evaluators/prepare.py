@@ -20,6 +20,8 @@ from evaluators.codebook import Codebook, codebook
 from evaluators.cores import usable_instances
 from evaluators.device_profile import DeviceProfile
 from evaluators.elimination import iterative_importance
+from evaluators.grades import FILE as GRADES
+from evaluators.grades import Grades, grade_tokens, load_grades, save_grades
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
 from evaluators.metrics.accuracy import Metric
@@ -33,8 +35,6 @@ from evaluators.reading import Texts
 from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
-from evaluators.significance import FILE as SIGNIFICANCE
-from evaluators.significance import Significance, load_significance, save_significance, significance
 from evaluators.store import LATENCY, Store
 from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
 from evaluators.tasks.files import unlabeled_texts
@@ -166,9 +166,9 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     vocabulary = _vocabulary(tokenizer, own_texts, folder) if work.vocabulary else None
     if vocabulary is not None:
         template = template.with_vocabulary(vocabulary.tokens, _codebook(work, model, vocabulary, folder, watch))
-    graded = _significance(tokenizer, texts.train, template.shape, folder) if work.compression else None
+    graded = _grades(tokenizer, texts.train, template.shape, folder) if work.compression else None
     if graded is not None:
-        template = template.with_significance(graded)
+        template = template.with_grades(graded)
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(work, model, splits["calibration"], texts, folder, watch)
@@ -216,7 +216,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             book=template.book,
             pretrained=None if str(checkpoint) == resolve(work.model) else resolve(work.model),
             finetune=work.finetune,
-            significance=graded,
+            grades=graded,
             trust_remote_code=work.trust_remote_code,
         ),
     )
@@ -297,17 +297,17 @@ def _vocabulary(tokenizer: Any, rows: Rows, folder: Path) -> Ranking:
     return ranking
 
 
-def _significance(tokenizer: Any, rows: Rows, shape: ModelShape, folder: Path) -> Significance:
+def _grades(tokenizer: Any, rows: Rows, shape: ModelShape, folder: Path) -> Grades:
     """How much each token matters to the task."""
     if not shape.vocab:
         raise ModelError(
             "space.compression: the model has no word table, so no words can be left out. Leave compression out."
         )
-    path = folder / SIGNIFICANCE
+    path = folder / GRADES
     if path.exists():
-        return load_significance(path, tokenizer, rows)
-    found = significance(tokenizer, rows, shape.vocab)
-    save_significance(path, found, tokenizer, rows)
+        return load_grades(path, tokenizer, rows)
+    found = grade_tokens(tokenizer, rows, shape.vocab)
+    save_grades(path, found, tokenizer, rows)
     return found
 
 
@@ -370,7 +370,7 @@ def _origin(
     tokenizer: Any,
     texts: Splits,
     vocabulary: Ranking | None,
-    graded: Significance | None,
+    graded: Grades | None,
 ) -> str:
     """What scores depend on besides the design, the rows' number and the machine."""
     return content_key(

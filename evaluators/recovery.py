@@ -23,11 +23,11 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
 from evaluators.codebook import Codebook
+from evaluators.grades import Grades
 from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
-from evaluators.significance import Significance
 from evaluators.tasks.base import UNLABELED, Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
 from evaluators.training.finetune import FinetuneSettings, finetune
@@ -67,7 +67,7 @@ class Recovery:
         book: what rows of rare words are put together from; None: all rows are exact.
         pretrained: folder or Hub id that the original was fine-tuned from; None where it came fine-tuned.
         finetune: how it was.
-        significance: grades of tokens, by which rows are compressed; None: every member reads all tokens.
+        grades: of tokens, by which rows are compressed; None: every member reads all tokens.
         trust_remote_code: run the model author's code.
     """
 
@@ -83,7 +83,7 @@ class Recovery:
     book: Codebook | None = None
     pretrained: str | None = None
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    significance: Significance | None = None
+    grades: Grades | None = None
     trust_remote_code: bool = False
 
     def path(self, weights: str) -> Path:
@@ -186,7 +186,7 @@ class Recoverer:
 
     def _reading(self, member: Member, student: PreTrainedModel) -> PreTrainedModel:
         """The student, reading the tokens that the member's artefact reads."""
-        config, known = compression(member), self._recovery.significance
+        config, known = compression(member), self._recovery.grades
         if config.level != WHOLE and known is not None:
             student = graded(student, torch.tensor(known.grades, dtype=torch.uint8))
         return build(config, student)
@@ -256,8 +256,8 @@ class Templates:
             model = put_back(self._model, *load(self._recovery.path(weights)))
             original = self._original
             made = self._runtime.template(model).with_vocabulary(original.ranking, original.book)
-            graded_by = original.significance
-            self._made[weights] = made if graded_by is None else made.with_significance(graded_by)
+            graded_by = original.grades
+            self._made[weights] = made if graded_by is None else made.with_grades(graded_by)
         return self._made[weights]
 
     @cached_property

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 SUMMARY = "search.json"
 # Shares of a model's cost that recovery tries to do without.
 _STEEP_CUTS = (0.4, 0.55, 0.7)
+# Members verified, if nothing is said: of a search, and of a recipe alone, which settles on one.
+_MEMBERS, _MEMBERS_OF_RECIPES = 24, 8
 # A forecast times this many designs, spread over the ladder.
 _FORECAST_DESIGNS = 4
 
@@ -290,23 +292,30 @@ def _walk(
     meter: Meter,
     display: Display,
 ) -> Summary:
-    """A recipe from where it stands, over all search rows, in a study of its own."""
+    """A recipe from where it stands, in a study of its own."""
     name, refits = study(config), config.axformer.refit and config.search.sampler == "axformer"
     if refits and prepared.workload.recovery is not None:
         prepared.workload.recovery.source()  # said before the walk, not after it
     record = wiring.record(config, folder, bounds, space, prepared, name)
     sampler = wiring.walk_sampler(config, record, space, prepared)
-    summary = loop(space, sampler, runner, record, rows=None, meter=meter, watch=display.trial, recipe=name)
+    summary = loop(
+        space, sampler, runner, record, rows=config.score_rows, meter=meter, watch=display.trial, recipe=name
+    )
     if (settled := sampler.result) is not None:
         members = wiring.outcome(config, prepared, space, settled)
         if refits:
-            members = [*_refit(members, prepared, record, runner, display), *members]
+            members = [*_refit(members, config, prepared, record, runner, display), *members]
         record.settle([member.key for member in members])
     return summary
 
 
 def _refit(
-    members: "Sequence[Member]", prepared: "Prepared", record: Record, runner: Runner, display: Display
+    members: "Sequence[Member]",
+    config: RunConfig,
+    prepared: "Prepared",
+    record: Record,
+    runner: Runner,
+    display: Display,
 ) -> "list[Member]":
     """A recipe's outcome, the first member, fine-tuned from the pre-trained weights, and in the others' widths too."""
     from evaluators.recovery import Recoverer
@@ -319,7 +328,7 @@ def _refit(
     for member in refitted:
         if not record.knows(member.key):
             number = record.start(None, member, "refit", parents=[members[0].key])
-            runner.submit(Score(member))
+            runner.submit(Score(member, config.score_rows))
             evaluation = runner.next_done()
             assert evaluation is not None, "one job was submitted"
             record.finish(number, evaluation)
@@ -411,7 +420,7 @@ def _verify(
         fair=prepared.fair,
         limits={limit.name: limit.asked for limit in config.limits.limits()},
         objectives=wiring.objectives(config),
-        members=config.verify.members,
+        members=config.verify.members or (_MEMBERS if record.finished() else _MEMBERS_OF_RECIPES),
         cascades=config.verify.cascades,
         confidence=config.confidence,
         seed=config.search.seed,

@@ -333,7 +333,7 @@ def _vocabulary_axes(config: RunConfig, prepared: "Prepared") -> list[Axis]:
 
 
 def _recipe(config: RunConfig, prepared: "Prepared") -> Recipe:
-    longest = max(prepared.workload.splits["search"].lengths)
+    longest = max(prepared.workload.splits["search"].first(config.score_rows).lengths)
     return recipe(config, prepared.shape, prepared.importance, _quantization(config, prepared), longest)
 
 

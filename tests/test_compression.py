@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from evaluators import artifact, prepare
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
+from evaluators.grades import SPECIAL, Grades, grade_tokens, load_grades, save_grades
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_probes import probes
 from evaluators.latency_terms import GONE, Shortened, Terms
@@ -26,9 +27,8 @@ from evaluators.recovery import Recoverer, Recovery, Templates, load
 from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.runtimes.torch import TorchRuntime
-from evaluators.significance import SPECIAL, Significance, load_significance, save_significance, significance
 from evaluators.tasks.base import UNLABELED, Encoded, Rows
-from evaluators.tasks.significance import insignificant, presence_weights
+from evaluators.tasks.word_weights import insignificant, presence_weights
 from evaluators.training.distill import DistillSettings, distill
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import apply, build
@@ -63,7 +63,7 @@ LEVELS = (0.85, 0.7, 0.5, 0.3)
 SHAPE = ModelShape(layers=3, heads=4, head_size=8, ffn=48, hidden=32, vocab=120)
 # Few grades, so that rows have many of one; the first five tokens are special.
 GRADES = (*[SPECIAL] * 5, *(int(grade) for grade in np.random.default_rng(0).integers(1, 6, VOCAB - 5)))
-SIGNIFICANT = Significance(GRADES)
+GRADED = Grades(GRADES)
 TABLE = torch.tensor(GRADES, dtype=torch.uint8)
 
 
@@ -168,7 +168,7 @@ def test_a_compressed_row_is_answered_as_the_shorter_one(family: str, level: flo
             ]
         ).numpy()
     for runtime in (OnnxRuntime(), TorchRuntime()):
-        template = runtime.template(model).with_significance(SIGNIFICANT)
+        template = runtime.template(model).with_grades(GRADED)
         predict = runtime.load(template.assemble(member), threads=1)
         np.testing.assert_allclose(predict(arrays(inputs)), expected, atol=1e-4)
         for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
@@ -180,7 +180,7 @@ def test_a_compressed_row_is_answered_as_the_shorter_one(family: str, level: flo
 def test_with_other_families(runtime: Runtime) -> None:
     """Cut layers, few bits and fewer words: torch and the artefact agree, and sizes are foreseen."""
     model, inputs = text("roberta")
-    template = runtime.template(model).with_significance(SIGNIFICANT).with_vocabulary(range(VOCAB))
+    template = runtime.template(model).with_grades(GRADED).with_vocabulary(range(VOCAB))
     for bits in runtime.bits:
         for name, member in members(template.shape, bits).items():
             compressed = Member((*member.configs, Vocabulary(40), Compression(0.5)))
@@ -206,7 +206,7 @@ def test_grades_follow_the_words_that_stay() -> None:
     mask = torch.ones_like(ids)
     renumbered = torch.tensor([[kept.index(token) for token in ids[0].tolist()]])
     for runtime in (OnnxRuntime(), TorchRuntime()):
-        template = runtime.template(model).with_significance(SIGNIFICANT).with_vocabulary(ranking)
+        template = runtime.template(model).with_grades(GRADED).with_vocabulary(ranking)
         whole, fewer = Member((Compression(0.5),)), Member((Vocabulary(len(kept)), Compression(0.5)))
         answers = [
             runtime.load(template.assemble(member), threads=1)(arrays({"input_ids": rows, "attention_mask": mask}))
@@ -219,7 +219,7 @@ def test_grades_follow_the_words_that_stay() -> None:
 def test_reading_all_leaves_artefacts_as_they_were(runtime: Runtime) -> None:
     model, _ = text("bert")
     plain = runtime.template(model)
-    told, member = plain.with_significance(SIGNIFICANT), members(plain.shape)["random 0"]
+    told, member = plain.with_grades(GRADED), members(plain.shape)["random 0"]
     reading_all = Member((*member.configs, Compression.none()))
     assert reading_all.key == member.key
     assert told.untouched() == plain.untouched()
@@ -264,7 +264,7 @@ def test_spaces_seed_and_vary_levels() -> None:
     assert space.member(beside[2].decoded, "finetuned").key == beside[2].key
 
 
-class TestSignificance:
+class TestGrades:
     @pytest.fixture
     def tokenizer(self, tmp_path: Path) -> Any:
         return AutoTokenizer.from_pretrained(write_encoder(tmp_path / "encoder"))
@@ -276,7 +276,7 @@ class TestSignificance:
         return Rows(tuple(row["text"] for row in read), tuple(int(row["label"] == "good") for row in read))
 
     def test_words_that_decide_stay_longest(self, tokenizer: Any, rows: Rows) -> None:
-        found = significance(tokenizer, rows, len(tokenizer) + 3)
+        found = grade_tokens(tokenizer, rows, len(tokenizer) + 3)
         assert len(found.grades) == len(tokenizer) + 3
         grade = dict(zip(tokenizer.convert_ids_to_tokens(range(len(tokenizer))), found.grades, strict=False))
         assert {grade[piece] for piece in ("[CLS]", "[SEP]", "[PAD]", "[MASK]")} == {SPECIAL}
@@ -290,15 +290,15 @@ class TestSignificance:
         assert middle[0] < grade["[UNK]"] == found.grades[-1] < middle[-1]  # no train row has them
 
     def test_is_kept_and_refused_elsewhere(self, tokenizer: Any, rows: Rows, tmp_path: Path) -> None:
-        found, path = significance(tokenizer, rows, len(tokenizer)), tmp_path / "significance.json"
-        save_significance(path, found, tokenizer, rows)
-        assert load_significance(path, tokenizer, rows) == found
+        found, path = grade_tokens(tokenizer, rows, len(tokenizer)), tmp_path / "grades.json"
+        save_grades(path, found, tokenizer, rows)
+        assert load_grades(path, tokenizer, rows) == found
         with pytest.raises(RunError, match=r"rows_sha256=.* Start a new run folder"):
-            load_significance(path, tokenizer, rows.first(10))
+            load_grades(path, tokenizer, rows.first(10))
 
     def test_models_without_words_are_refused(self, tokenizer: Any, rows: Rows, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="no word table"):
-            prepare._significance(tokenizer, rows, replace(SHAPE, vocab=0), tmp_path)
+            prepare._grades(tokenizer, rows, replace(SHAPE, vocab=0), tmp_path)
 
 
 def test_insignificant_words_of_every_tokenizer() -> None:
@@ -413,16 +413,16 @@ class TestTraining:
     def test_recovery_trains_what_the_member_reads(self, recovery: Recovery) -> None:
         shape = Anatomy.of(recovery.original()).shape
         told, plain = (
-            replace(recovery, significance=SIGNIFICANT),
+            replace(recovery, grades=GRADED),
             (random_pruning(shape, 1), Quantization.uniform(shape)),
         )
         jobs = [Train(Member(configs), epochs=1) for configs in (plain, (*plain, Compression(0.5)))]
         weights = [load(told.path(job.weights))[0] for job in jobs if Recoverer(told).train(job)]
         assert weights[0].keys() == weights[1].keys()
         assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-        template = OnnxRuntime().template(recovery.original()).with_significance(SIGNIFICANT)
+        template = OnnxRuntime().template(recovery.original()).with_grades(GRADED)
         recovered = Templates(template, OnnxRuntime(), told).of(jobs[1].weights)
-        assert recovered.significance == SIGNIFICANT
+        assert recovered.grades == GRADED
 
 
 @pytest.mark.parametrize("runtime", [OnnxRuntime(), TorchRuntime()], ids=lambda runtime: runtime.name)
@@ -432,7 +432,7 @@ def test_an_exported_folder_reads_as_much(runtime: Runtime, tmp_path: Path, caps
     member = Member((Compression(0.5),))
     artifact.write(
         tmp_path / "model",
-        model_bytes=runtime.template(model).with_significance(SIGNIFICANT).assemble(member),
+        model_bytes=runtime.template(model).with_grades(GRADED).assemble(member),
         filename=runtime.filename,
         tokenizer=tokenizer(tmp_path),
         model_config=model.config,

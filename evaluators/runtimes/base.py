@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
-from evaluators.significance import Significance
+from evaluators.grades import Grades
 from spaces.design import Member
 from spaces.shape import ModelShape
 
@@ -31,7 +31,7 @@ class Template(Protocol):
         inverse_moments: of the linears in whose members what stays stands in for what goes (compensation.py).
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
         book: what rows of rare words are put together from; None: all rows are exact.
-        significance: grades of tokens, by which rows are compressed; None: every member reads all tokens.
+        grades: of tokens, by which rows are compressed; None: every member reads all tokens.
         graphs: names of the ways to write a member; they answer alike, and which is fastest depends on the machine.
     """
 
@@ -54,7 +54,7 @@ class Template(Protocol):
     def book(self) -> Codebook | None: ...
 
     @property
-    def significance(self) -> Significance | None: ...
+    def grades(self) -> Grades | None: ...
 
     def compensating(self, inverse_moments: InverseMoments) -> "Template":
         """The same template with such moments."""
@@ -64,7 +64,7 @@ class Template(Protocol):
         """The same template with such a ranking and codebook."""
         ...
 
-    def with_significance(self, significance: Significance) -> "Template":
+    def with_grades(self, grades: Grades) -> "Template":
         """The same template with such grades."""
         ...
 

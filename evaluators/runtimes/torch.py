@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
+from evaluators.grades import Grades
 from evaluators.runtimes.base import PLAIN
-from evaluators.significance import Significance
 from evaluators.transforms.base import apply
 from evaluators.transforms.compress import GRADES, graded
 from evaluators.transforms.standing_in import standing_in
@@ -83,7 +83,7 @@ class TorchTemplate:
         model: in evaluation mode.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
-        significance: grades of tokens, by which rows are compressed; None: no member compresses.
+        grades: of tokens, by which rows are compressed; None: no member compresses.
     """
 
     model: PreTrainedModel
@@ -91,7 +91,7 @@ class TorchTemplate:
     ranking: tuple[int, ...] = field(default=(), repr=False)
     reads_first_token: bool = False
     book: None = None  # torch's file has whole rows only
-    significance: Significance | None = field(default=None, repr=False)
+    grades: Grades | None = field(default=None, repr=False)
 
     def compensating(self, inverse_moments: InverseMoments) -> "TorchTemplate":
         """The same template, in whose members what stays stands in for what goes."""
@@ -101,9 +101,9 @@ class TorchTemplate:
         """The same template, whose members may keep only the first tokens of `ranking`; all rows are exact."""
         return replace(self, ranking=tuple(ranking))
 
-    def with_significance(self, significance: Significance) -> "TorchTemplate":
+    def with_grades(self, grades: Grades) -> "TorchTemplate":
         """The same template, whose members may read the most significant tokens alone."""
-        return replace(self, significance=significance)
+        return replace(self, grades=grades)
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -127,8 +127,8 @@ class TorchTemplate:
             ModelError: the member asks for widths other than 32 bits.
         """
         whole = self._standing_in(member)
-        if self.significance is not None and compression(member).level != WHOLE:
-            whole = graded(whole, torch.tensor(self.significance.grades, dtype=torch.uint8))
+        if self.grades is not None and compression(member).level != WHOLE:
+            whole = graded(whole, torch.tensor(self.grades.grades, dtype=torch.uint8))
         built = apply(_but_vocabulary(member), whole)
         tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(built).items()}
         if (tokens := self._tokens(member)) is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from evaluators.significance import SPECIAL, UNGRADED
+from evaluators.grades import SPECIAL, UNGRADED
 from evaluators.transforms.base import build
 from spaces.axes.compression import WHOLE, Compression
 from spaces.errors import DesignError

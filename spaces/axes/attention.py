@@ -94,8 +94,8 @@ class AttentionAxis:
         return Attention(tuple(map(AttentionKind.parse, chosen)))
 
     def ladder(self) -> list[dict[str, Scalar]]:
-        """Every other kind in all layers."""
-        return [dict.fromkeys(self.knobs, option) for option in self._options]
+        """Every kind in all layers."""
+        return [dict.fromkeys(self.knobs, option) for option in (SOFT, *self._options)]
 
     def neutral(self) -> dict[str, Scalar]:
         """The knobs of the original."""

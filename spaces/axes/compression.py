@@ -1,6 +1,6 @@
 """Compression: the share of a row's tokens that a model reads. Knows counts; knows no tokens and no scores.
 
-Insignificant words go first (ICPC, arXiv 2312.12385): which they are, evaluators/significance.py says. What stays keeps
+Insignificant words go first (ICPC, arXiv 2312.12385): which they are, evaluators/grades.py says. What stays keeps
 its order, and positions count it anew, so neighbours always get neighbouring positions.
 """
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
+from evaluators.grades import SPECIAL
 from evaluators.runtimes.onnxruntime.graph import IDS, MASK, Lowered
 from evaluators.runtimes.onnxruntime.weights import Tensor
-from evaluators.significance import SPECIAL
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from onnx import helper, numpy_helper
 
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
+from evaluators.grades import UNGRADED, Grades
 from evaluators.runtimes.base import PLAIN
 from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering, state_name
 from evaluators.runtimes.onnxruntime.selecting import Selecting
 from evaluators.runtimes.onnxruntime.weights import Indices, Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
-from evaluators.significance import UNGRADED, Significance
 from spaces.axes.attention import Attention
 from spaces.axes.compression import WHOLE, compression
 from spaces.axes.pruning import Pruning
@@ -45,7 +45,7 @@ class OnnxTemplate:
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
         book: what rows of rare words are put together from; None: all rows are exact.
-        significance: grades of tokens, by which rows are compressed; None: no member compresses.
+        grades: of tokens, by which rows are compressed; None: no member compresses.
     """
 
     graph: bytes
@@ -54,7 +54,7 @@ class OnnxTemplate:
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
     ranking: tuple[int, ...] = field(default=(), repr=False)
     book: Codebook | None = field(default=None, repr=False, compare=False)
-    significance: Significance | None = field(default=None, repr=False)
+    grades: Grades | None = field(default=None, repr=False)
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -74,9 +74,9 @@ class OnnxTemplate:
         """The same template, whose members may keep, or keep exactly, only the first tokens of `ranking`."""
         return replace(self, ranking=tuple(ranking), book=book)
 
-    def with_significance(self, significance: Significance) -> "OnnxTemplate":
+    def with_grades(self, grades: Grades) -> "OnnxTemplate":
         """The same template, whose members may read the most significant tokens alone."""
-        return replace(self, significance=significance)
+        return replace(self, grades=grades)
 
     def assemble(self, member: Member, graph: str = PLAIN) -> bytes:
         """The member's ONNX file, cut and in its widths; families that a member leaves out are the identity.
@@ -127,7 +127,7 @@ class OnnxTemplate:
 
     def _selecting(self, member: Member, tokens: Indices) -> Selecting | None:
         """Which tokens of a row are read, in the numbers of the vocabulary that is left; None: all."""
-        config, known = compression(member), self.significance
+        config, known = compression(member), self.grades
         if config.level == WHOLE:
             return None
         if known is None:

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from evaluators.pieces import content_of, pieces
 from evaluators.tasks.base import Rows
-from evaluators.tasks.significance import insignificant, presence_weights
+from evaluators.tasks.word_weights import insignificant, presence_weights
 from evaluators.vocabulary import tokenizer_sha256
 from spaces.errors import RunError
 from spaces.whole import write_whole
 
-FILE = "significance.json"
+FILE = "grades.json"
 SPECIAL = 255  # always stays; nothing else has this grade
-UNGRADED = "the template has no grades of them. Give it some (with_significance), or let it read all."
+UNGRADED = "the template has no grades of them. Give it some (with_grades), or let it read all."
 _LOWER, _HIGHER = (1, 64), (65, 254)  # first and last grade; 0 is padding's
 
 
 @dataclass(frozen=True)
-class Significance:
+class Grades:
     """A grade from 1 to SPECIAL for every row of a word table; the lowest go first.
 
     Args:
@@ -44,7 +44,7 @@ class Significance:
         return sum(self.grades[token] == SPECIAL for token in row)
 
 
-def significance(tokenizer: Any, rows: Rows, table: int) -> Significance:
+def grade_tokens(tokenizer: Any, rows: Rows, table: int) -> Grades:
     """Grades by the labelled texts of a task.
 
     Tokens that these do not have get the grade in the middle: half of the words that rows hold are less significant.
@@ -70,15 +70,15 @@ def significance(tokenizer: Any, rows: Rows, table: int) -> Significance:
     for tier, worth, (first, last) in ((low, -counts, _LOWER), (~low, weights, _HIGHER)):
         grades[tier] = _graded(worth[tier], counts[tier], first, last)
     grades[_always(tokenizer, table)] = SPECIAL
-    return Significance(tuple(grades.tolist()))
+    return Grades(tuple(grades.tolist()))
 
 
-def save_significance(path: Path, found: Significance, tokenizer: Any, rows: Rows) -> None:
+def save_grades(path: Path, found: Grades, tokenizer: Any, rows: Rows) -> None:
     """Write the grades as JSON, with the hashes of what they were computed from."""
     write_whole(path, json.dumps({**_origin(tokenizer, rows), "grades": found.grades}))
 
 
-def load_significance(path: Path, tokenizer: Any, rows: Rows) -> Significance:
+def load_grades(path: Path, tokenizer: Any, rows: Rows) -> Grades:
     """Read the grades back.
 
     Raises:
@@ -88,7 +88,7 @@ def load_significance(path: Path, tokenizer: Any, rows: Rows) -> Significance:
     for name, expected in _origin(tokenizer, rows).items():
         if content[name] != expected:
             raise RunError(f"{path} has {name}={content[name]}, this run {expected}. Start a new run folder (--out).")
-    return Significance(tuple(content["grades"]))
+    return Grades(tuple(content["grades"]))
 
 
 def _origin(tokenizer: Any, rows: Rows) -> dict[str, str]:
