@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from logging import ERROR
 from pathlib import Path
@@ -145,6 +145,7 @@ def ensure_finetuned(
     if has_head(source, len(task.classes), trust_remote_code=trust_remote_code):
         return Path(source)
     model, tokenizer = load_classifier(source, task.classes, trust_remote_code=trust_remote_code, seed=seed)
+    settings = replace(settings, epochs=settings.passes(len(texts.train)))
     recipe = {
         "weights": weights_sha256(model),
         "train": texts.train.sha256,

@@ -155,7 +155,12 @@ class Recoverer:
             student = build(attention(member, self._shape), build(pruning, whole))
             labelled = work.rows.take([row for row, label in enumerate(work.rows.labels) if label != UNLABELED])
             tuned = finetune(student, labelled, work.finetune, seed=work.seed, device=work.device, progress=progress)
-            keep(path, changed(tuned, self._original, pruning), pruning, {"epochs": float(work.finetune.epochs)})
+            keep(
+                path,
+                changed(tuned, self._original, pruning),
+                pruning,
+                {"epochs": float(work.finetune.passes(len(labelled)))},
+            )
         return weights
 
     def _student(self, member: Member) -> PreTrainedModel:

@@ -352,7 +352,10 @@ def finetune(
     model: Annotated[str, typer.Option(help="Folder, Hub id, or a name from `list models`.")],
     task: Annotated[str, typer.Option(help="A name from `list tasks`, or a file.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
-    epochs: Annotated[int, typer.Option(help="Passes over the train split.", min=1)] = 3,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the train split; 3, or as many as make 120 steps, by default.", min=1),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits and the order.")] = 0,
 ) -> None:
     """Fine-tune a model on a task's train split."""

@@ -190,7 +190,9 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
     )
 
 
-def finetune(model: str, task: str, out: Path, *, epochs: int, seed: int, display: Display | None = None) -> None:
+def finetune(
+    model: str, task: str, out: Path, *, epochs: int | None, seed: int, display: Display | None = None
+) -> None:
     """Fine-tune on the task's train split and write a `save_pretrained` folder.
 
     Raises:

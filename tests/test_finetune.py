@@ -84,3 +84,9 @@ def test_batches_hold_every_row_once_and_similar_lengths() -> None:
 
 def test_choice_of_precision_is_a_plain_answer() -> None:
     assert bf16_is_faster("cpu") in (True, False)
+
+
+def test_few_rows_are_passed_more_often_unless_told_otherwise() -> None:
+    passes = [FinetuneSettings(batch_size=32).passes(rows) for rows in (1, 300, 1000, 1280, 100_000)]
+    assert passes == [120, 12, 4, 3, 3]
+    assert FinetuneSettings(epochs=2).passes(300) == 2

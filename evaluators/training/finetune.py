@@ -22,16 +22,27 @@ from evaluators.training.schedule import (
     seeded,
 )
 
+_LEAST_EPOCHS, _LEAST_STEPS = 3, 120
+
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """AdamW with a linear warm-up over the share `warmup` of all steps, then a linear decay to zero."""
+    """AdamW with a linear warm-up over the share `warmup` of all steps, then a linear decay to zero.
 
-    epochs: int = 3
+    `epochs` None: three, or as many as make 120 steps: MiniLM-L6 on 300 reviews got 58 % right after three, 79 % after
+    so many.
+    """
+
+    epochs: int | None = None
     learning_rate: float = 1e-4
     batch_size: int = 32
     warmup: float = 0.06
     weight_decay: float = 0.01
+
+    def passes(self, rows: int) -> int:
+        """Epochs over so many rows."""
+        steps = -(-rows // self.batch_size)  # of an epoch
+        return max(_LEAST_EPOCHS, -(-_LEAST_STEPS // steps)) if self.epochs is None else self.epochs
 
 
 def finetune(
@@ -55,7 +66,7 @@ def finetune(
     """
     model = copy.deepcopy(model).to(device).train()
     rng = np.random.default_rng(seed)
-    epochs = [length_batches(train.lengths, settings.batch_size, rng) for _ in range(settings.epochs)]
+    epochs = [length_batches(train.lengths, settings.batch_size, rng) for _ in range(settings.passes(len(train)))]
     plan = [batch for epoch in epochs for batch in epoch]
     descent = Descent(
         model.parameters(),
