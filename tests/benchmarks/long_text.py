@@ -3,9 +3,9 @@
     python tests/benchmarks/long_text.py [--quick] [--seeds N]
 
 Method, fixed before the runs: mail-spam and MiniLM, at most 512 tokens; per seed the whole path of `paretoformer
-search` over pruning, widths, attention kinds and shares of tokens, nothing retrained; then the pick is exported. Counted
+search` over pruning, widths, attention kinds and shares of tokens; nothing is retrained. Counted
 is the fastest verified member that loses at most half a point on the confirm rows, over the one-liner beside it; its
-latency per length, what it reads and how it attends stand in the table, and so does the certified pick.
+latency by length, what it reads and how it attends stand in the table, and so do the picks.
 Runs are kept under results/long_text/ and continued.
 """
 
