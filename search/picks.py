@@ -163,7 +163,7 @@ def recipe_picks(
         member = by_key.get(key)
         lost = None if member is None or member.accuracy["confirm"].drop is None else drop(member)
         if lost is not None:
-            reason += f", accuracy {-lost * 100:+.2f} pt on the confirm rows"
+            reason += f", accuracy {round(-lost * 100, 2) + 0.0:+.2f} pt on the confirm rows"
         if name in confirming and (lost is None or lost > 0):
             found.append(Pick(name, None, False, f"{reason}: they do not agree, so the original stays"))
         else:
