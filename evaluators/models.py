@@ -150,7 +150,7 @@ def ensure_finetuned(
         "weights": weights_sha256(model),
         "train": texts.train.sha256,
         "classes": task.classes,
-        "settings": asdict(settings),
+        "settings": {name: value for name, value in asdict(settings).items() if (name, value) != ("averaged", 1)},
         "seed": seed,
         "max_length": max_length,
         "torch": torch.__version__,

@@ -298,12 +298,14 @@ class VerifyConfig(Section):
 class FinetuneConfig(Section):
     """Used where the model has no head for the task.
 
-    `epochs`, None: 3, or as many as make 120 steps; `max_length` is of all later inputs too, None: the task's own.
+    `epochs`, None: 3, or as many as make 120 steps; `averaged`: fine-tunings whose weights are averaged into one model;
+    `max_length` is of all later inputs too, None: the task's own.
     """
 
     epochs: int | None = Field(None, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(32, ge=1)
+    averaged: int = Field(1, ge=1)
     max_length: int | None = Field(None, ge=8)
 
 

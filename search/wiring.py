@@ -118,6 +118,7 @@ def assignment(config: RunConfig) -> "Assignment":
             epochs=config.finetune.epochs,
             learning_rate=config.finetune.learning_rate,
             batch_size=config.finetune.batch_size,
+            averaged=config.finetune.averaged,
         ),
         max_length=config.finetune.max_length or own_task.max_length,
         timing_inputs=config.verify.inputs,

@@ -99,10 +99,10 @@ class Member:
     @property
     def decoded(self) -> dict[str, Any]:
         """All families' shares side by side: one entry per layer, null where the layer is gone."""
-        merged: dict[str, Any] = {}
+        shares: dict[str, Any] = {}
         for config in self.configs:
-            merged = _merge(merged, config.to_decoded())
-        return merged
+            shares = merged(shares, config.to_decoded())
+        return shares
 
     def config(self, kind: type[C]) -> C:
         """The config of type `kind`; KeyError if this member has none."""
@@ -112,11 +112,11 @@ class Member:
         raise KeyError(f"{kind.__name__} is not among {[type(c).__name__ for c in self.configs]}")
 
 
-def _merge(left: Any, right: Any) -> Any:
+def merged(left: Any, right: Any) -> Any:
     """Two families' shares as one; a layer that is gone (None) stays gone."""
     if left is None or right is None:
         return None
     if isinstance(left, dict):
-        both = {name: _merge(left[name], right[name]) for name in left if name in right}
+        both = {name: merged(left[name], right[name]) for name in left if name in right}
         return {**left, **right, **both}
-    return [_merge(a, b) for a, b in zip(left, right, strict=True)]
+    return [merged(a, b) for a, b in zip(left, right, strict=True)]

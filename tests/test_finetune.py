@@ -7,7 +7,7 @@ import torch
 from evaluators.models import weights_sha256
 from evaluators.tasks.base import Encoded
 from evaluators.training import finetune as module
-from evaluators.training.finetune import FinetuneSettings, finetune
+from evaluators.training.finetune import _FAR, FinetuneSettings, finetune
 from evaluators.training.schedule import Progress, bf16_is_faster, length_batches
 from tests.tiny_models import VOCAB, tiny
 
@@ -90,3 +90,12 @@ def test_few_rows_are_passed_more_often_unless_told_otherwise() -> None:
     passes = [FinetuneSettings(batch_size=32).passes(rows) for rows in (1, 300, 1000, 1280, 100_000)]
     assert passes == [120, 12, 4, 3, 3]
     assert FinetuneSettings(epochs=2).passes(300) == 2
+
+
+def test_averaged_weights_are_the_mean_of_fine_tunings() -> None:
+    model = tiny("bert")[0]
+    alone = [finetune(model, rows(40, 0), FinetuneSettings(epochs=1), seed=seed) for seed in (0, _FAR)]
+    both = finetune(model, rows(40, 0), FinetuneSettings(epochs=1, averaged=2), seed=0)
+    for name, found in both.named_parameters():
+        mean = sum(dict(each.named_parameters())[name] for each in alone) / 2
+        torch.testing.assert_close(found, mean)

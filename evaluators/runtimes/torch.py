@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from spaces.axes.compression import WHOLE, Compression, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
-from spaces.design import Member
+from spaces.design import Member, merged
 from spaces.errors import DesignError, ModelError
 from spaces.shape import ModelShape
 
@@ -164,7 +164,7 @@ class TorchTemplate:
         origin = {
             "architecture": type(self.model).__name__,
             "config": self._config(member),
-            "design": dict.fromkeys((config.family for config in member.configs), member.decoded),
+            "design": {config.family: config.to_decoded() for config in member.configs},
         }
         return {METADATA: json.dumps(origin, sort_keys=True)}
 
@@ -230,7 +230,8 @@ def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object])
 
 def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:
     """The families of `design` that change a model's structure."""
-    return Member(tuple(kind.from_decoded(design[kind.family]) for kind in _STRUCTURAL if kind.family in design))
+    decoded: dict[str, Any] = reduce(merged, design.values(), {})
+    return Member(tuple(kind.from_decoded(decoded) for kind in _STRUCTURAL if kind.family in design))
 
 
 def _with_room(member: Member, skeleton: PreTrainedModel) -> PreTrainedModel:
