@@ -112,6 +112,17 @@ def test_accuracy_takes_only_what_lowers_the_loss() -> None:
     }
 
 
+def test_with_one_width_there_are_no_fewer_bits() -> None:
+    start = space_of((32,)).identity()
+    walk = significance.walk(start, SHAPE, SignificanceSettings(goal="accurate", k=4), GROUPS, ())
+    design, asked = next(walk), list[Design]()
+    with pytest.raises(StopIteration):
+        while True:
+            asked.append(space_of((32,)).check(design))
+            design = walk.send(figures(1.0))
+    assert any(design["attention.1"] == "sign@4" for design in asked)
+
+
 def test_flags_of_a_recipe_go_with_it() -> None:
     config = RunConfig.parse({"search": {"sampler": "significance"}})
     refuse_foreign(config, {"significance.goal": "smaller", "axformer.literal": None})

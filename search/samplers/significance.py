@@ -59,7 +59,8 @@ def walk(
     """Uniformly fewer bits, then pruning from coarse to fine, then approximation of what stays.
 
     Args:
-        start: the original in the encoding of UnitPruningAxis, QuantizationAxis and AttentionAxis.
+        start: the original in the encoding of UnitPruningAxis, QuantizationAxis and AttentionAxis; approximations whose
+            knobs it has not, as where a runtime has one width only, are left out.
         shape: the model's sizes.
         settings: goal and thresholds.
         groups: of neurons in each FFN.
@@ -81,7 +82,7 @@ def walk(
             for part in block.parts:
                 yield from greedy.offer(part, insignificant)
     for block in kept:
-        for change in block.approximations:
+        for change in (change for change in block.approximations if change.keys() <= start.keys()):
             yield from greedy.offer(change, tolerable)
     return greedy.design
 
