@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def verify(folder: Path, display: Display | None = None) -> int:
         prepared = wiring.prepare_run(config, folder, shown)
         space = wiring.space(config, prepared)
         record = Record.open(folder, storage=config.search.storage)
-        return _verify(config, folder, prepared, space, record, shown, again=True)
+        return _verify(_Scene(config, folder, prepared, space, shown), record, again=True)
 
 
 def verify_here(folder: Path, display: Display | None = None) -> int:
@@ -253,6 +253,17 @@ def fastformers(
     return document
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """A run at work: what is asked, where it is kept, on what, in which space, and who watches."""
+
+    config: RunConfig
+    folder: Path
+    prepared: "Prepared"
+    space: Space
+    display: Display
+
+
 def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared | None" = None) -> int:
     """Search until the trials or the time are used up, then verify."""
     with closing(display), driving(folder):
@@ -261,13 +272,14 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         bounds = wiring.bounds(config, prepared.fair)
         wiring.refuse_impossible(bounds, config, prepared)
         config = write_config(folder, config, [each.label for each in wiring.targets(config)])
+        scene = _Scene(config, folder, prepared, space, display)
         record = wiring.record(config, folder, bounds, space, prepared)
-        recovered = _recovered(config, folder, prepared, space, record)
+        recovered = _recovered(scene, record)
         meter = Meter(wiring.most_designs(config, prepared), config.search.seconds)
         make = wiring.evaluator(config, prepared)
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:
             if is_recipe(config):
-                summary = _walk(config, folder, prepared, space, bounds, runner, meter, display)
+                summary = _walk(scene, bounds, runner, meter)
             else:
                 sampler, rows = wiring.sampler(config, record, space), config.score_rows
                 summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=display.trial)
@@ -280,89 +292,65 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         if summary.evaluated:
             (folder / SUMMARY).write_text(json.dumps(figures, indent=2))
         if config.recover.members and recovered is not None:
-            _recover(config, folder, prepared, space, record, recovered, display)
-        return _verify(config, folder, prepared, space, Record.open(folder, storage=config.search.storage), display)
+            _recover(scene, record, recovered)
+        return _verify(scene, Record.open(folder, storage=config.search.storage))
 
 
-def _walk(
-    config: RunConfig,
-    folder: Path,
-    prepared: "Prepared",
-    space: Space,
-    bounds: "tuple[Bound, ...]",
-    runner: Runner,
-    meter: Meter,
-    display: Display,
-) -> Summary:
+def _walk(scene: _Scene, bounds: "tuple[Bound, ...]", runner: Runner, meter: Meter) -> Summary:
     """A recipe from where it stands, in a study of its own."""
+    config, prepared, space = scene.config, scene.prepared, scene.space
     name, refits = study(config), config.axformer.refit and config.search.sampler == "axformer"
     if refits and prepared.workload.recovery is not None:
         prepared.workload.recovery.source()  # said before the walk, not after it
-    record = wiring.record(config, folder, bounds, space, prepared, name)
+    record = wiring.record(config, scene.folder, bounds, space, prepared, name)
     sampler = wiring.walk_sampler(config, record, space, prepared)
-    summary = loop(
-        space, sampler, runner, record, rows=config.score_rows, meter=meter, watch=display.trial, recipe=name
-    )
+    rows, watch = config.score_rows, scene.display.trial
+    summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch, recipe=name)
     if (settled := sampler.result) is not None:
         members = wiring.outcome(config, prepared, space, settled)
         if refits:
-            members = [*_refit(members, config, prepared, record, runner, display), *members]
+            members = [*_refit(scene, members, record, runner), *members]
         record.settle([member.key for member in members])
     return summary
 
 
-def _refit(
-    members: "Sequence[Member]",
-    config: RunConfig,
-    prepared: "Prepared",
-    record: Record,
-    runner: Runner,
-    display: Display,
-) -> "list[Member]":
+def _refit(scene: _Scene, members: "Sequence[Member]", record: Record, runner: Runner) -> "list[Member]":
     """A recipe's outcome, the first member, fine-tuned from the pre-trained weights, and in the others' widths too."""
     from evaluators.recovery import Recoverer
 
-    assert prepared.workload.recovery is not None, "prepared runs can train"
-    weights = Recoverer(prepared.workload.recovery).retrain(
-        members[0], lambda done: display.stage("refit", done.step, done.total)
-    )
+    recovery = scene.prepared.workload.recovery
+    assert recovery is not None, "prepared runs can train"
+    weights = Recoverer(recovery).retrain(members[0], lambda done: scene.display.stage("refit", done.step, done.total))
     refitted = [replace(member, weights=weights) for member in members]
     for member in refitted:
         if not record.knows(member.key):
             number = record.start(None, member, "refit", parents=[members[0].key])
-            runner.submit(Score(member, config.score_rows))
+            runner.submit(Score(member, scene.config.score_rows))
             evaluation = runner.next_done()
             assert evaluation is not None, "one job was submitted"
             record.finish(number, evaluation)
     return refitted
 
 
-def _recovered(config: RunConfig, folder: Path, prepared: "Prepared", space: Space, record: Record) -> Record | None:
+def _recovered(scene: _Scene, record: Record) -> Record | None:
     """The record of distilled members, under the limits and for the targets of the search's; None if there is none."""
     from search.recover import STUDY
 
-    storage = config.search.storage
+    config, folder, storage = scene.config, scene.folder, scene.config.search.storage
     if Record.exists(folder, storage=storage, study=STUDY):
         old = Record.open(folder, storage=storage, study=STUDY)
-        return old.reopen_with(record.bounds, record.objectives, wiring.speeds(space, prepared))
+        return old.reopen_with(record.bounds, record.objectives, wiring.speeds(scene.space, scene.prepared))
     if not config.recover.members:
         return None
     return Record.create(folder, objectives=record.objectives, bounds=record.bounds, storage=storage, study=STUDY)
 
 
-def _recover(
-    config: RunConfig,
-    folder: Path,
-    prepared: "Prepared",
-    space: Space,
-    record: Record,
-    recovered: Record,
-    display: Display,
-) -> None:
+def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
     """Distil what deserves it; the members that come out stand in a study of their own."""
     from search.recover import Plan, Recovery
     from spaces.axes.pruning import Pruning
 
+    config, prepared, space = scene.config, scene.prepared, scene.space
     plan = Plan(
         members=config.recover.members,
         epochs=config.recover.epochs,
@@ -373,8 +361,8 @@ def _recover(
         most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
     )
     with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
-        Recovery(space, record, recovered, runner, plan, display.stage).run(_steep(space))
-    Record.open(folder, storage=config.search.storage).write_csv()
+        Recovery(space, record, recovered, runner, plan, scene.display.stage).run(_steep(space))
+    Record.open(scene.folder, storage=config.search.storage).write_csv()
 
 
 def _steep(space: Space) -> "list[Member]":
@@ -393,20 +381,12 @@ def _steep(space: Space) -> "list[Member]":
     ]
 
 
-def _verify(
-    config: RunConfig,
-    folder: Path,
-    prepared: "Prepared",
-    space: Space,
-    record: Record,
-    display: Display,
-    *,
-    again: bool = False,
-) -> int:
+def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:
     from evaluators.assess import TransformerAssessor
     from search.situation import Situation
     from search.verify import verify_front
 
+    config, folder, prepared, space = scene.config, scene.folder, scene.prepared, scene.space
     make = wiring.evaluator(config, prepared)
     summary, latency = folder / SUMMARY, prepared.workload.latency
     situation = Situation(
@@ -433,8 +413,8 @@ def _verify(
         search=json.loads(summary.read_text()) if summary.exists() else {},
         gains=config.quality == "metric",
     )
-    front = verify_front(situation, display.stage)
-    present.write_pictures(folder, display.say)
+    front = verify_front(situation, scene.display.stage)
+    present.write_pictures(folder, scene.display.say)
     return _exit_code(front)
 
 
