@@ -73,7 +73,7 @@ def _coordinates(points: Sequence[Point]) -> NDArray[np.float64]:
 
     Divergences enter by their square roots, as they grow with the square of a change.
     """
-    raw = np.array([(p.quality, math.log(p.latency_ms), math.log(p.size_bytes)) for p in points])
+    raw = np.array([(math.sqrt(p.quality), math.log(p.latency_ms), math.log(p.size_bytes)) for p in points])
     if not len(raw):
         return np.zeros((0, 3))
     low, span = raw.min(axis=0), np.ptp(raw, axis=0)
