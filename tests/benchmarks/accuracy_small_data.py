@@ -14,10 +14,13 @@ fp32. Every finished row is kept, and the command continues.
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from report import FOLDER, Claim, table, write
 from scipy.stats import t
 from transformers import PreTrainedModel
 
+from evaluators.anatomy import Anatomy
 from evaluators.base import Score
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_terms import Terms, attention
@@ -78,14 +82,20 @@ def main() -> None:
         return
     path = FOLDER / "accuracy_small_data.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
-    for size in SIZES:
-        for seed in SEEDS[: asked.seeds]:
-            known = any((row["rows"], row["seed"]) == (size or "all", seed) for row in rows)
-            if known or (asked.sizes and size not in asked.sizes):
-                continue
-            rows.append(_row(size, seed))
-            print(table(rows[-1:]), flush=True)
+    known = {(row["rows"], row["seed"]) for row in rows}
+    wanted = [(size, seed) for seed in SEEDS[: asked.seeds] for size in SIZES if not asked.sizes or size in asked.sizes]
+    waiting = [each for each in wanted if (each[0] or "all", each[1]) not in known]
+    # Nothing is timed here, so every core may work.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for done in as_completed([pool.submit(_row, *each) for each in waiting]):
+            rows.append(done.result())
+            rows.sort(key=lambda row: (str(row["rows"]).zfill(4), row["seed"]))
+            print(table([done.result()]), flush=True)
             write("accuracy_small_data", SEEDS, rows, _claims(rows), missing=len(SIZES) * len(SEEDS) - len(rows))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class Study:
 
     @property
     def shape(self) -> ModelShape:
-        return OnnxRuntime().template(self.model).shape
+        return Anatomy.of(self.model).shape
 
     def part(self, start: float, end: float) -> Encoded:
         """Rows from one share of all to another; they are in random order."""
