@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.runtimes.base import Runtime, StagedPredictor, Stages, Template
+from evaluators.runtimes.base import Predictor, Runtime, StagedPredictor, Stages, Template
 from evaluators.tasks.base import Encoded
 from spaces.design import Member, content_key
 
@@ -44,7 +44,7 @@ class Whole:
 
     def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
         predictor = self._runtime.load(template.assemble(member), threads=self._threads, device=self._device)
-        return np.concatenate([predictor(batch) for batch in rows.batches(batch_size)])
+        return run(predictor, rows, batch_size)
 
 
 class PrefixReuse:
@@ -96,6 +96,18 @@ class PrefixReuse:
         self._touch(list(states))
         while sum(map(_nbytes, self._kept.values())) > self._most_bytes:
             self._kept.popitem(last=False)
+
+
+def run(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
+    """Logits (rows, classes) in the rows' order."""
+    return np.concatenate([predictor(batch) for batch in rows.batches(batch_size)])
+
+
+def run_sorted(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
+    """The same for models whose answers do not depend on the batch: sorted by length, so padding costs little."""
+    order = np.argsort([len(inputs["attention_mask"]) for inputs in rows.inputs], kind="stable")
+    logits = run(predictor, rows.take(order.tolist()), batch_size)
+    return logits[np.argsort(order)]
 
 
 def prefix_key(member: Member, layer: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from evaluators import artifact
+from evaluators.answering import Logits, run, run_sorted
 from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings, Timing, Watch
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade import judged, numbered
@@ -24,7 +25,7 @@ from evaluators.models import load_classifier, save
 from evaluators.prepare import Prepared, design_json
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.linear import LinearBaseline
-from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
+from evaluators.transformer import packed, unpacked
 from evaluators.vocabulary import affected, foreign_text
 from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member

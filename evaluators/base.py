@@ -71,6 +71,8 @@ class Train:
 
 Job: TypeAlias = Score | Verify | VerifyCascade | Train
 
+# Nats by which the losses of two graphs that compute the same may differ.
+ROUNDING = 1e-6
 # Told how far a stage has come: its name, what is done, and what there is to do (0: not known).
 Watch: TypeAlias = Callable[[str, int, int], None]
 

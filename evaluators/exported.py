@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from transformers import AutoTokenizer
 
 from evaluators import artifact
+from evaluators.answering import Logits, run
 from evaluators.base import Accuracy, Band, Timing, Watch
 from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
@@ -21,7 +22,6 @@ from evaluators.metrics.latency import Contender, Latency, Measurement, measure,
 from evaluators.pool import Setup
 from evaluators.tasks.base import Rows, encode
 from evaluators.tasks.linear import LinearBaseline
-from evaluators.transformer import Logits, run
 from spaces.target import Target
 
 Triple: TypeAlias = tuple[float, float, float]  # an estimate and its 95 % interval

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluators.answering import Logits, run_sorted
 from evaluators.base import Watch
 from evaluators.codebook import Codebook, codebook
 from evaluators.cores import usable_instances
@@ -41,7 +42,7 @@ from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
 from evaluators.training.mixing import mixed
-from evaluators.transformer import Logits, Workload, run_sorted
+from evaluators.transformer import Workload
 from evaluators.vocabulary import Ranking, exact_rows, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization

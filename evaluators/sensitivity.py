@@ -7,11 +7,11 @@ every part is narrowed alone first, and those that change the answers too much s
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from evaluators.answering import Logits, run
 from evaluators.base import Watch
 from evaluators.metrics.fidelity import mean_kl
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded
-from evaluators.transformer import Logits, run
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import LayerBits, Quantization
 from spaces.design import Member

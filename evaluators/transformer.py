@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluators.answering import Answering, PrefixReuse, Whole
+from evaluators.answering import Answering, Logits, PrefixReuse, Whole, run
 from evaluators.base import Job, Score, Train, Verify, VerifyCascade
 from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
@@ -23,8 +22,6 @@ from evaluators.tasks.base import Encoded
 from spaces.design import Member
 from spaces.objectives import LATENCY, THROUGHPUT, Complete, Evaluation, latency_at
 from spaces.target import Target
-
-Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -150,18 +147,6 @@ class TransformerEvaluator:
 
     def _open(self, artefact: bytes | Path) -> Predictor:
         return self._workload.runtime.load(artefact, threads=self._threads, device=self._workload.target.device)
-
-
-def run(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
-    """Logits (rows, classes) in the rows' order."""
-    return np.concatenate([predictor(batch) for batch in rows.batches(batch_size)])
-
-
-def run_sorted(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
-    """The same for models whose answers do not depend on the batch: sorted by length, so padding costs little."""
-    order = np.argsort([len(inputs["attention_mask"]) for inputs in rows.inputs], kind="stable")
-    logits = run(predictor, rows.take(order.tolist()), batch_size)
-    return logits[np.argsort(order)]
 
 
 def packed(logits: Mapping[str, Logits]) -> bytes:

@@ -72,6 +72,22 @@ class Trial:
     parents: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe ended with.
+
+    Args:
+        keys: of the member that it settled on, and of those it looked at because of it.
+        designs: that it evaluated.
+        before, after: mean loss of the original and of the structure settled on, on the rows that decided.
+    """
+
+    keys: tuple[str, ...]
+    designs: int
+    before: float
+    after: float
+
+
 def excesses(bounds: Sequence[Bound], values: Mapping[str, float], extras: Mapping[str, float]) -> dict[str, float]:
     """How far figures are over each limit, relative to it; at most 0 where it holds.
 

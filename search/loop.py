@@ -117,7 +117,6 @@ def run(
     rows: int | None,
     meter: Meter,
     watch: Watch = lambda progress: None,
-    recipe: str = "search",
 ) -> Summary:
     """Search until the meter is empty or the sampler has nothing left to propose.
 
@@ -131,12 +130,11 @@ def run(
         rows: of the search split per evaluation; None: all.
         meter: what may be spent.
         watch: told after every trial.
-        recipe: written down as who proposed the designs.
 
     Raises:
         KeyboardInterrupt: passed on once everything that is finished has been recorded.
     """
-    session = _Session(space, sampler, runner, record, rows, meter, recipe)
+    session = _Session(space, sampler, runner, record, rows, meter)
     try:
         while session.fill():
             watch(session.collect())
@@ -153,17 +151,9 @@ class _Session:
     """The state of one call of `run`."""
 
     def __init__(
-        self,
-        space: Space,
-        sampler: Sampler,
-        runner: Runner,
-        record: Record,
-        rows: int | None,
-        meter: Meter,
-        recipe: str,
+        self, space: Space, sampler: Sampler, runner: Runner, record: Record, rows: int | None, meter: Meter
     ) -> None:
         self._space = space
-        self._recipe = recipe
         self._sampler = sampler
         self._runner = runner
         self._record = record
@@ -231,7 +221,7 @@ class _Session:
             if design is None:
                 return False
             member = self._space.decode(design)
-            number = self._record.start(design, member, self._recipe)
+            number = self._record.start(design, member)
             self._meter.use()
         assert member.key not in self._running, f"The sampler proposed {member.key} twice."
         self._running[member.key] = number

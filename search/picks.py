@@ -14,7 +14,7 @@ from search.certificate import (
     sequence,
 )
 from search.figures import MemberFigures, Pick
-from search.ledger import Trial
+from search.ledger import Outcome
 from search.select import (
     Preference,
     best,
@@ -138,36 +138,30 @@ def certified_picks(
 
 
 def recipe_picks(
-    settled: Mapping[str, Sequence[str]],
-    members: Sequence[MemberFigures],
-    trials: Sequence[Trial],
-    confirming: Collection[str],
+    settled: Mapping[str, Outcome], members: Sequence[MemberFigures], confirming: Collection[str]
 ) -> tuple[Pick, ...]:
     """One pick per recipe, named like it: what it settled on.
 
     Args:
-        settled: by recipe the keys of its outcome, the first one without further changes.
+        settled: by recipe its outcome.
         members: verified ones.
-        trials: of the run.
         confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
     """
     by_key = {member.key: member for member in members}
     found = []
-    for name, (key, *_) in settled.items():
-        steps = sum(trial.recipe == name for trial in trials)
-        losses = [trial.extras.get("loss") for trial in trials if trial.recipe == name and trial.state == "complete"]
-        own = next((trial.extras.get("loss") for trial in trials if trial.key == key), None)
-        reason = f"what {name} settled on after {steps} designs"
-        if losses and losses[0] is not None and own is not None:
-            reason += f": loss {losses[0]:.4f} to {own:.4f} on the search rows"
-        member = by_key.get(key)
+    for name, outcome in settled.items():
+        member = by_key.get(outcome.keys[0])
+        reason = (
+            f"what {name} settled on after {outcome.designs} designs: loss {outcome.before:.4f} to {outcome.after:.4f} "
+            "on the search rows"
+        )
         lost = None if member is None or member.accuracy["confirm"].drop is None else drop(member)
         if lost is not None:
             reason += f", accuracy {round(-lost * 100, 2) + 0.0:+.2f} pt on the confirm rows"
         if name in confirming and (lost is None or lost > 0):
             found.append(Pick(name, None, False, f"{reason}: they do not agree, so the original stays"))
         else:
-            found.append(Pick(name, key if member is not None else None, False, reason))
+            found.append(Pick(name, None if member is None else member.key, False, reason))
     return tuple(found)
 
 

@@ -8,13 +8,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.ledger import State, Trial, excesses, to_csv, union
+from search.ledger import Outcome, State, Trial, excesses, to_csv, union
 from search.storage import Place
 from spaces.design import Design, Member
 from spaces.errors import RunError
@@ -189,7 +190,7 @@ class Record:
         self,
         design: Design | None,
         member: Member,
-        recipe: str = "search",
+        recipe: str | None = None,
         number: int | None = None,
         parents: Sequence[str] = (),
     ) -> int:
@@ -198,7 +199,7 @@ class Record:
         Args:
             design: its knobs; None where there are none.
             member: what will be evaluated.
-            recipe: who proposed it.
+            recipe: who proposed it; the study's name if None.
             number: its trial, if it was started before.
             parents: keys of the members it was made from.
 
@@ -215,7 +216,7 @@ class Record:
             "key": member.key,
             "decoded": dict(member.decoded),
             "weights": member.weights,
-            "recipe": recipe,
+            "recipe": recipe or self._place.study,
             "parents": list(parents),
             **knobs,
         }
@@ -248,16 +249,19 @@ class Record:
         self._ended.append(frozen)
         return self.trial(frozen)
 
-    def settle(self, keys: Sequence[str]) -> None:
-        """A recipe ended with the member `keys[0]`, and looked at the others because of it."""
-        self.study.set_user_attr(_RESULTS, list(keys))
+    def settle(self, outcome: Outcome) -> None:
+        """This study's recipe has ended."""
+        self.study.set_user_attr(_RESULTS, asdict(outcome))
         self._place.sync()
 
-    def results(self) -> dict[str, list[str]]:
+    def results(self) -> dict[str, Outcome]:
         """By recipe, what those of this run ended with."""
-        settled = {each.study_name: each.user_attrs.get(_RESULTS, []) for each in self._studies}
+        settled = {each.study_name: each.user_attrs[_RESULTS] for each in self._studies if _RESULTS in each.user_attrs}
         # Under other limits a recipe's study goes on as NAME-2.
-        return {re.sub(r"-\d+$", "", self._place.short(name)): list(keys) for name, keys in settled.items() if keys}
+        return {
+            re.sub(r"-\d+$", "", self._place.short(name)): Outcome(**{**fields, "keys": tuple(fields["keys"])})
+            for name, fields in settled.items()
+        }
 
     def abandon(self) -> None:
         """Give up designs that were expected but never started; their members may be proposed again."""

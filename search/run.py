@@ -18,6 +18,7 @@ from evaluators.base import Score
 from search import front_file, present, wiring
 from search.config import RunConfig, merged, refuse_foreign
 from search.front_file import FrontFile
+from search.ledger import Outcome
 from search.loop import Meter, Summary
 from search.loop import run as loop
 from search.progress import Display
@@ -305,12 +306,17 @@ def _walk(scene: _Scene, bounds: "tuple[Bound, ...]", runner: Runner, meter: Met
     record = wiring.record(config, scene.folder, bounds, space, prepared, name)
     sampler = wiring.walk_sampler(config, record, space, prepared)
     rows, watch = config.score_rows, scene.display.trial
-    summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch, recipe=name)
+    summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch)
     if (settled := sampler.result) is not None:
         members = wiring.outcome(config, prepared, space, settled)
+        own = [trial for trial in map(record.trial, record.ended) if trial.recipe == name]
+        losses = {trial.key: trial.extras["loss"] for trial in own if trial.state == "complete"}
+        before, after = (losses.get(each.key) for each in (space.decode(space.identity()), members[0]))
+        if before is None or after is None:  # the original could not be evaluated, so there was no walk
+            return summary
         if refits:
             members = [*_refit(scene, members, record, runner), *members]
-        record.settle([member.key for member in members])
+        record.settle(Outcome(tuple(member.key for member in members), len(own), before, after))
     return summary
 
 

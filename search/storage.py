@@ -80,7 +80,7 @@ class Place:
         self._where = storage or str(folder / JOURNAL)
         # Runs that share a storage must not share names of studies.
         self._prefix = f"{folder.resolve().name}/" if storage else ""
-        self._study = study
+        self.study = study
         self._journal: _Journal | None = None
 
     def holds(self) -> bool:
@@ -100,7 +100,7 @@ class Place:
     def create(self, objectives: Sequence[Objective], bounds: Sequence[Bound]) -> optuna.Study:
         """The next study of this encoding; the first one if there is none."""
         rounds = self._rounds()
-        name = f"{self._prefix}{self._study}" + (f"-{max(rounds) + 1}" if rounds else "")
+        name = f"{self._prefix}{self.study}" + (f"-{max(rounds) + 1}" if rounds else "")
         new = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -121,7 +121,7 @@ class Place:
         """
         if not self.holds():
             raise RunError(
-                f"{self.folder} is not a run: {self._where} has no study {self._prefix}{self._study}. "
+                f"{self.folder} is not a run: {self._where} has no study {self._prefix}{self.study}. "
                 "Give the folder that search wrote with --out."
             )
         rounds = self._rounds()
@@ -138,7 +138,7 @@ class Place:
 
     def _rounds(self) -> dict[int, str]:
         """Names of this encoding's studies by their number."""
-        pattern = re.compile(re.escape(self._prefix + self._study) + r"(?:-(\d+))?")
+        pattern = re.compile(re.escape(self._prefix + self.study) + r"(?:-(\d+))?")
         matches = [match for name in self._names() if (match := pattern.fullmatch(name))]
         return {int(match[1] or 1): match[0] for match in matches}
 

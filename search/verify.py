@@ -44,7 +44,9 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     on_front, settled = search_front(situation.record), situation.record.results()
     contest = compete(situation, watch) if situation.gains else None
     last = [] if contest is None else finalists(situation, contest)
-    chosen = _chosen(situation, on_front).union((trial.key for trial in last), *settled.values())
+    chosen = _chosen(situation, on_front).union(
+        (trial.key for trial in last), *(each.keys for each in settled.values())
+    )
     on_front += _missing(situation.record, on_front, chosen)
     known = situation.assessor.baselines(watch)
     exported, failures = _score(situation, [trial for trial in on_front if trial.key in chosen], watch)
@@ -71,7 +73,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
     certificate, answers = certified_picks([*members, *cascades], situation.bounds, confirm, situation.confidence)
     gain, answers = with_gain(contest, answers, members, situation.bounds, confirm, situation.confidence)
-    answers += recipe_picks(settled, members, situation.record.trials(), situation.confirming)
+    answers += recipe_picks(settled, members, situation.confirming)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
     tested -= {contest.original} if contest is not None else set()  # it loses nothing against itself
     singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]

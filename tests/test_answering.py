@@ -16,16 +16,12 @@ from spaces.axes.pruning import UnitPruningAxis
 from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
 from spaces.design import Design, Member
 from spaces.space import Space
-from tests.tiny_models import POSITIONS, TEXT_FAMILIES, VOCAB, tiny
+from tests.tiny_models import TEXT_FAMILIES, tiny
+from tests.tiny_workload import tiny_rows
 
 
-def rows_of(seed: int, count: int = 12) -> Encoded:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, POSITIONS - 4, count)
-    inputs = tuple(
-        {"input_ids": rng.integers(5, VOCAB, n), "attention_mask": np.ones(n, dtype=np.int64)} for n in lengths
-    )
-    return Encoded(inputs, (0,) * count)
+def rows_of(seed: int) -> Encoded:
+    return tiny_rows(seed, 12)
 
 
 def space_of(template: OnnxTemplate) -> Space:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from numpy.typing import NDArray
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
@@ -19,7 +18,7 @@ from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.runtimes.torch import TorchRuntime
 from evaluators.transforms.attention import kept_of_largest, sign_matches
 from evaluators.transforms.base import apply
-from search import front_file, run
+from search import front_file
 from search.config import RunConfig
 from spaces.axes.attention import Attention, AttentionAxis, AttentionKind, forget_absent_attention
 from spaces.axes.pruning import LayerUnits, Pruning
@@ -33,7 +32,7 @@ from tests.contracts.runtime import Model, arrays
 from tests.contracts.transform import TransformContract
 from tests.prunings import random_pruning
 from tests.tiny_models import FAMILIES, LAYERS, TEXT_FAMILIES, tiny
-from tests.tiny_task import SHORT, write_encoder, write_rows
+from tests.tiny_task import searched
 
 KINDS = ("hard@1", "hard@4", "sign@1", "sign@4")
 SHAPE = ModelShape(layers=3, heads=4, head_size=8, ffn=48, hidden=32, vocab=120)
@@ -253,25 +252,13 @@ def test_configuration() -> None:
 def test_a_search_over_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kinds are proposed, scored and priced like every other knob; what is on the front is verified."""
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
-    config = {
-        "model": str(write_encoder(tmp_path / "encoder")),
-        "task": {"file": str(write_rows(tmp_path / "rows.csv", rows=600))},
-        "space": {
-            "pruning": {"ffn_group": 16},
-            "quantization": {"bits": [32, 8]},
-            "attention": {"kinds": ["hard", "sign"], "k": [2]},
-        },
-        "search": {"trials": 40, "rows": 60, "workers": 1},
-        "recover": {"members": 1, "epochs": 1},
-        **yaml.safe_load(SHORT),
-    }
-    assert run.search(RunConfig.parse(config), tmp_path / "run") == 0
-    front = front_file.read(tmp_path / "run")
-    trials = list(csv.DictReader((tmp_path / "run" / "trials.csv").read_text().splitlines()))
+    folder = searched(tmp_path, attention={"kinds": ["hard", "sign"], "k": [2]})
+    front = front_file.read(folder)
+    trials = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert {trial["state"] for trial in trials} == {"complete"}
     assert any("@2" in trial["knobs"] for trial in trials)
     verified = [member for member in front.members if member.verified]
     assert len(verified) >= 4
     assert all(member.fidelity["agreement"] == 1.0 for member in verified)
-    terms = json.loads((tmp_path / "run" / "latency_model.json").read_text())["terms"]
+    terms = json.loads((folder / "latency_model.json").read_text())["terms"]
     assert terms["kinds"] == ["hard@2", "sign@2"]

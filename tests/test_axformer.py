@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from evaluators.latency_model import LatencyModel
-from evaluators.latency_terms import Terms
-from evaluators.metrics.accuracy import Metric
-from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import Encoded
-from evaluators.transformer import TransformerEvaluator, Workload, run
+from evaluators.transformer import TransformerEvaluator, Workload
 from search.loop import Meter
 from search.loop import run as loop
 from search.record import Record
@@ -32,7 +28,7 @@ from spaces.design import Design
 from spaces.objectives import KL, LATENCY, SIZE
 from spaces.shape import ModelShape
 from spaces.space import Space
-from spaces.target import Target
+from tests.tiny_workload import tiny_rows, tiny_workload
 
 LAYERS, HEADS, HIDDEN, FFN, GROUPS, VOCAB, CLASSES, ROWS = 2, 3, 24, 24, 4, 60, 2, 40
 K, TOLERANCE = 5, 1.1
@@ -59,12 +55,7 @@ def random_bert(seed: int) -> BertForSequenceClassification:
 
 
 def random_rows(seed: int) -> Encoded:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, 16, ROWS)
-    inputs = tuple(
-        {"input_ids": rng.integers(5, VOCAB, n), "attention_mask": np.ones(n, dtype=np.int64)} for n in lengths
-    )
-    return Encoded(inputs, tuple(rng.integers(0, CLASSES, ROWS).tolist()))
+    return tiny_rows(seed, ROWS, longest=15, vocab=VOCAB, classes=CLASSES)
 
 
 @dataclass
@@ -154,22 +145,6 @@ class Literal:
                 self._decide(f"{name}.{unit[1]}", removed, unit)
 
 
-def workload(model: BertForSequenceClassification, rows: Encoded) -> Workload:
-    runtime = OnnxRuntime()
-    template = runtime.template(model)
-    terms = Terms(template.shape, runtime.bits, kinds=(f"hard@{K}",))
-    return Workload(
-        runtime=runtime,
-        template=template,
-        target=Target(),
-        splits={"search": rows},
-        reference=run(runtime.load(template.untouched(), threads=1), rows, 1),
-        temperature=1.0,
-        metric=Metric.named("accuracy"),
-        latency=LatencyModel(terms, (0.1,) * len(terms.names), 2.0, Target().key, ()),
-    )
-
-
 def space_of(shape: ModelShape) -> Space:
     groups = [[range(g * FFN // GROUPS, (g + 1) * FFN // GROUPS) for g in range(GROUPS)]] * LAYERS
     axes = [UnitPruningAxis(shape, groups), QuantizationAxis(shape, (32,)), AttentionAxis(shape, (f"hard@{K}",))]
@@ -224,7 +199,7 @@ def literal_decisions(seed: int) -> list[tuple[str, bool]]:
 @pytest.mark.parametrize("seed", range(20))
 def test_decisions_are_those_of_a_literal_implementation(seed: int, tmp_path: Path) -> None:
     expected = literal_decisions(seed)
-    work = workload(random_bert(seed), random_rows(seed))
+    work = tiny_workload(random_bert(seed), {"search": random_rows(seed)}, kinds=(f"hard@{K}",))
     for reuse in (False, True):
         found, settled = decisions(work, tmp_path / str(reuse), reuse_prefixes=reuse)
         assert found == expected

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -33,7 +32,7 @@ from evaluators.training.distill import DistillSettings, distill
 from evaluators.training.teacher import Teacher
 from evaluators.transforms.base import apply, build
 from evaluators.transforms.compress import graded, selected
-from search import front_file, run, wiring
+from search import front_file, wiring
 from search.config import RunConfig
 from search.record import Record
 from search.recover import STUDY
@@ -55,7 +54,7 @@ from tests.test_cli import call
 from tests.test_recovery import recovery
 from tests.tiny_export import CLASSES, TEXTS, design, tokenizer
 from tests.tiny_models import LAYERS, TEXT_FAMILIES, VOCAB, tiny
-from tests.tiny_task import BAD, GOOD, SHORT, write_encoder, write_rows
+from tests.tiny_task import BAD, GOOD, searched, write_encoder, write_rows
 
 __all__ = ["recovery"]
 
@@ -462,26 +461,14 @@ def test_a_search_over_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     Choosing tokens costs such a tiny model more than it saves, so none that does need be on its front.
     """
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
-    config = {
-        "model": str(write_encoder(tmp_path / "encoder")),
-        "task": {"file": str(write_rows(tmp_path / "rows.csv", rows=600))},
-        "space": {
-            "pruning": {"ffn_group": 16},
-            "quantization": {"bits": [32, 8]},
-            "compression": {"levels": [1.0, 0.5]},
-        },
-        "search": {"trials": 40, "rows": 60, "workers": 1},
-        "recover": {"members": 1, "epochs": 1},
-        **yaml.safe_load(SHORT),
-    }
-    assert run.search(RunConfig.parse(config), tmp_path / "run") == 0
-    front = front_file.read(tmp_path / "run")
-    trials = list(csv.DictReader((tmp_path / "run" / "trials.csv").read_text().splitlines()))
+    folder = searched(tmp_path, compression={"levels": [1.0, 0.5]})
+    front = front_file.read(folder)
+    trials = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert {trial["state"] for trial in trials} == {"complete"}
     assert any("compression.level" in trial["knobs"] and "0.5" in trial["knobs"] for trial in trials)
     verified = [member for member in front.members if member.verified]
     assert all(member.fidelity["agreement"] == 1.0 for member in verified)
-    recovered = Record.open(tmp_path / "run", study=STUDY).trials()
+    recovered = Record.open(folder, study=STUDY).trials()
     assert {Compression.from_decoded(trial.decoded).level for trial in recovered} == {1.0, 0.5}
-    terms = json.loads((tmp_path / "run" / "latency_model.json").read_text())["terms"]
+    terms = json.loads((folder / "latency_model.json").read_text())["terms"]
     assert [level["level"] for level in terms["levels"]] == [0.5]

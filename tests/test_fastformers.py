@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from evaluators.anatomy import Anatomy, linear
+from evaluators.answering import run
 from evaluators.first_order import first_order_importance
 from evaluators.ladder import worker
 from evaluators.ladder.climb import Finished
@@ -23,7 +24,6 @@ from evaluators.runtimes.torch import TorchPredictor
 from evaluators.sensitivity import Check, parts
 from evaluators.tasks.base import Encoded, Rows
 from evaluators.tasks.linear import LinearBaseline
-from evaluators.transformer import run
 from search import cli, fastformers
 from search import run as commands
 from search.config import RunConfig

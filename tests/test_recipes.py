@@ -12,6 +12,8 @@ import pytest
 
 from search.cli import main
 from search.config import RunConfig, refuse_foreign
+from search.ledger import Outcome
+from search.picks import recipe_picks
 from search.record import Record
 from search.run import resume
 from search.samplers import significance
@@ -26,6 +28,7 @@ from spaces.knobs import Scalar
 from spaces.shape import ModelShape
 from spaces.space import Space
 from tests.contracts.sampler import SamplerContract
+from tests.made_members import member as made
 from tests.tiny_task import SHORT, write_encoder, write_rows
 
 SHAPE = ModelShape(layers=2, heads=2, head_size=4, ffn=8, hidden=8, vocab=30)
@@ -166,19 +169,19 @@ def test_outcomes_are_stored_verified_and_picked(walked_run: Path) -> None:
     members = {member["key"]: member for member in document["members"]}
     settled = Record.open(walked_run).results()
     assert set(settled) == {"axformer", "significance.smaller"}
-    for keys in settled.values():
-        for key in keys:
+    for outcome in settled.values():
+        for key in outcome.keys:
             assert members[key]["verified"]
             assert (walked_run / members[key]["artifact"] / "model.onnx").is_file()
     picks = {pick["name"]: pick for pick in document["picks"]}
-    assert picks["significance.smaller"]["key"] == settled["significance.smaller"][0]
+    assert picks["significance.smaller"]["key"] == settled["significance.smaller"].keys[0]
     assert "designs: loss" in picks["axformer"]["reason"]
-    assert picks["axformer"]["key"] in (settled["axformer"][0], None)
+    assert picks["axformer"]["key"] in (settled["axformer"].keys[0], None)
 
 
 @pytest.mark.slow
 def test_what_was_fine_tuned_again_has_weights_of_its_own(walked_run: Path) -> None:
-    refitted, *others = Record.open(walked_run).results()["axformer"]
+    refitted, *others = Record.open(walked_run).results()["axformer"].keys
     trials = {trial.key: trial for trial in Record.open(walked_run).trials()}
     assert trials[refitted].weights.startswith("retrained:")
     assert trials[refitted].parents
@@ -198,6 +201,16 @@ def test_a_walk_that_is_over_is_not_walked_again(walked_run: Path) -> None:
 def test_a_literal_walk_needs_a_run_of_its_own(walked_run: Path) -> None:
     with pytest.raises(RunError, match="Start a new run folder"):
         resume(walked_run, {"search.sampler": "axformer", "axformer.literal": True})
+
+
+def test_an_outcome_that_loses_on_the_confirm_rows_is_no_pick_where_gains_are_wanted() -> None:
+    settled = {"axformer": Outcome(("a",), 9, 0.41, 0.4)}
+    for drop, confirming, key in ((0.01, {"axformer"}, None), (0.01, set[str](), "a"), (-0.01, {"axformer"}, "a")):
+        (pick,) = recipe_picks(settled, [made("a", drop, 1.0, 1.0)], confirming)
+        assert pick.key == key
+        assert "after 9 designs: loss 0.4100 to 0.4000" in pick.reason
+        assert ("the original stays" in pick.reason) == (key is None)
+    assert recipe_picks(settled, [], set())[0].key is None
 
 
 def test_designs_of_walks_are_of_the_space() -> None:

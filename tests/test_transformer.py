@@ -3,50 +3,24 @@
 import numpy as np
 import pytest
 
+from evaluators.answering import run, run_sorted
 from evaluators.base import Score
-from evaluators.latency_model import LatencyModel
-from evaluators.latency_terms import Terms
-from evaluators.metrics.accuracy import Metric
-from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
-from evaluators.tasks.base import Encoded
-from evaluators.transformer import TransformerEvaluator, Workload, run, run_sorted, unpacked
+from evaluators.transformer import TransformerEvaluator, Workload, unpacked
 from spaces.axes.pruning import Importance, PruningAxis, UnitCosts
 from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
 from spaces.objectives import Complete
 from spaces.space import Space
-from spaces.target import Target
 from tests.contracts.evaluator import EvaluatorContract
-from tests.tiny_models import CLASSES, POSITIONS, VOCAB, tiny
+from tests.tiny_models import CLASSES, tiny
+from tests.tiny_workload import tiny_rows, tiny_workload
 
 ROWS = 24
 
 
-def encoded(seed: int) -> Encoded:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, POSITIONS - 4, ROWS)
-    inputs = tuple(
-        {"input_ids": rng.integers(5, VOCAB, n), "attention_mask": np.ones(n, dtype=np.int64)} for n in lengths
-    )
-    return Encoded(inputs, tuple(rng.integers(0, CLASSES, ROWS).tolist()))
-
-
 @pytest.fixture(scope="module")
 def workload() -> Workload:
-    model, _ = tiny("bert")
-    runtime = OnnxRuntime()
-    template = runtime.template(model)
-    terms = Terms(template.shape, runtime.bits)
-    splits = {name: encoded(seed) for seed, name in enumerate(("search", "confirm", "test"))}
-    return Workload(
-        runtime=runtime,
-        template=template,
-        target=Target(),
-        splits=splits,
-        reference=run(runtime.load(template.untouched(), threads=1), splits["search"], 1),
-        temperature=1.0,
-        metric=Metric.named("accuracy"),
-        latency=LatencyModel(terms, (0.1,) * len(terms.names), 2.0, Target().key, ()),
-    )
+    splits = {name: tiny_rows(seed, ROWS) for seed, name in enumerate(("search", "confirm", "test"))}
+    return tiny_workload(tiny("bert")[0], splits)
 
 
 def space_of(workload: Workload) -> Space:

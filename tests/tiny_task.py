@@ -3,9 +3,14 @@
 import csv
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from search import run
+from search.config import RunConfig
 
 GOOD = ("fine", "warm", "funny", "wise", "bright", "tender")
 BAD = ("dull", "cold", "grim", "stale", "loud", "empty")
@@ -48,3 +53,17 @@ def write_encoder(folder: Path) -> Path:
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+def searched(folder: Path, **axis: Any) -> Path:
+    """The folder of a finished run of a tiny encoder over its units, two widths and one more axis, with recovery."""
+    config = {
+        "model": str(write_encoder(folder / "encoder")),
+        "task": {"file": str(write_rows(folder / "rows.csv", rows=600))},
+        "space": {"pruning": {"ffn_group": 16}, "quantization": {"bits": [32, 8]}, **axis},
+        "search": {"trials": 40, "rows": 60, "workers": 1},
+        "recover": {"members": 1, "epochs": 1},
+        **yaml.safe_load(SHORT),
+    }
+    assert run.search(RunConfig.parse(config), folder / "run") == 0
+    return folder / "run"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluators.answering import Logits, run, run_sorted
 from evaluators.base import Watch
 from evaluators.instance_worker import is_checkpoint
 from evaluators.ladder.models import Models
@@ -27,7 +28,7 @@ from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.prepare import Assignment
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.linear import LinearBaseline
-from evaluators.transformer import Logits, packed, run, run_sorted, unpacked
+from evaluators.transformer import packed, unpacked
 from spaces.errors import RunError
 from spaces.whole import write_whole
 

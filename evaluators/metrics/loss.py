@@ -3,13 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.base import ROUNDING
 from evaluators.metrics.accuracy import Labels, Logits
 from evaluators.metrics.fidelity import log_softmax
 
 # Parts of the rows, every fifth one each, whose mean losses are told apart.
 FOLDS = 5
-# Nats by which two graphs that compute the same may differ.
-_ROUNDING = 1e-6
 
 
 def row_losses(logits: Logits, labels: Labels) -> NDArray[np.float64]:
@@ -30,7 +29,7 @@ def loss_figures(original: Logits, logits: Logits, labels: Labels) -> dict[str, 
     folds = {f"loss.{fold}": float(losses[fold::FOLDS].mean()) for fold in range(FOLDS)}
     return {
         "loss": float(losses.mean()),
-        "unharmed": float((losses <= row_losses(original, labels) + _ROUNDING).sum()),
+        "unharmed": float((losses <= row_losses(original, labels) + ROUNDING).sum()),
         "predicted_classes": float(len(np.unique(logits.argmax(-1)))),
         **folds,
     }

@@ -10,14 +10,14 @@ authors' code keeps.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluators.base import ROUNDING
 from search.samplers.greedy import Accepts, Change, Greedy
 from search.samplers.walk import Figures, Walk
 from spaces.design import Design
 from spaces.shape import ModelShape
 
-FOLDS = 5
-# Nats by which two graphs that compute the same may differ: a step that changes nothing is not strictly below.
-_ROUNDING = 1e-6
+# Begins the names of the mean losses of parts of the rows.
+_PART = "loss."
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class AxformerSettings:
 
 
 def accepts(candidate: Figures, best: Figures, base: Figures) -> bool:
-    """The published rule: mean loss strictly below the best, and more than half of the rows no worse than at first."""
-    return candidate["loss"] < best["loss"] - _ROUNDING and candidate["unharmed"] > candidate["rows"] // 2
+    """The published rule: mean loss strictly below the best, and more than half of the rows no worse than at first.
+
+    A step that changes nothing is not strictly below, whatever rounding says.
+    """
+    return candidate["loss"] < best["loss"] - ROUNDING and candidate["unharmed"] > candidate["rows"] // 2
 
 
 def guarded(folds_agreeing: int, collapse: bool = True) -> Accepts:
@@ -51,7 +54,7 @@ def guarded(folds_agreeing: int, collapse: bool = True) -> Accepts:
 
     def rule(candidate: Figures, best: Figures, base: Figures) -> bool:
         collapsed = collapse and candidate["predicted_classes"] < 2 <= base["predicted_classes"]
-        lower = sum(candidate[f"loss.{fold}"] < best[f"loss.{fold}"] for fold in range(FOLDS))
+        lower = sum(loss < best[name] for name, loss in candidate.items() if name.startswith(_PART))
         return accepts(candidate, best, base) and not collapsed and lower >= folds_agreeing
 
     return rule

@@ -32,6 +32,7 @@ from scipy.stats import t
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
+from evaluators.answering import run_sorted
 from evaluators.base import Score
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_terms import Terms, attention
@@ -42,7 +43,7 @@ from evaluators.tasks.base import Encoded, Rows, encode
 from evaluators.tasks.movie_reviews import MovieReviews
 from evaluators.tasks.splits import SplitSizes
 from evaluators.training.finetune import FinetuneSettings, finetune
-from evaluators.transformer import TransformerEvaluator, Workload, run_sorted, unpacked
+from evaluators.transformer import TransformerEvaluator, Workload, unpacked
 from evaluators.transforms.base import build
 from search.gains import Contender, contest
 from search.loop import Meter

@@ -87,9 +87,9 @@ def selected_at_most(front: FrontFile, loss: float, kind: Kind = "single") -> li
     return within(eligible(front.members, kind), front.bounds({"accuracy_drop": f"{100 * loss:g}%"}))
 
 
-def relative_loss(member: MemberFigures) -> float:
-    """What is lost on confirm, as a share of what `fair` scores there."""
-    figure = member.accuracy["confirm"]
+def relative_loss(member: MemberFigures, split: str = "confirm") -> float:
+    """What is lost on a split, as a share of what `fair` scores there."""
+    figure = member.accuracy[split]
     assert figure.drop is not None
     return figure.drop.value / (figure.value + figure.drop.value)
 

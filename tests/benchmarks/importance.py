@@ -20,6 +20,7 @@ from report import Claim, table, write
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
+from evaluators.answering import Logits, run_sorted
 from evaluators.elimination import iterative_importance
 from evaluators.first_order import first_order_importance, uniform
 from evaluators.importance import fisher_importance
@@ -31,7 +32,6 @@ from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.base import Encoded, encode
 from evaluators.tasks.movie_reviews import MovieReviews
 from evaluators.training.finetune import FinetuneSettings
-from evaluators.transformer import Logits, run_sorted
 from evaluators.transforms.base import build
 from spaces.axes.pruning import Importance, Pruning, PruningAxis, UnitCosts
 from spaces.shape import ModelShape

@@ -19,6 +19,7 @@ from report import ROOT, Claim, table, write
 from search import front_file, run
 from search.config import RunConfig
 from search.figures import MemberFigures
+from search.select import drop
 from search.so_far import CONFIG
 from search.tables import Parts
 
@@ -68,7 +69,7 @@ def _rows(folder: Path, seed: int) -> list[dict[str, Any]]:
     """The fastest member that loses little enough, and every pick of the run."""
     front = front_file.read(folder)
     sound = [member for member in front.members if member.verified and member.note is None]
-    within = [member for member in sound if _lost(member) <= LOST]
+    within = [member for member in sound if drop(member, "confirm") <= LOST]
     named = {"fastest within": max(within, key=lambda member: _over(member, "one_liner"), default=None)}
     by_key = {member.key: member for member in sound}
     named |= {pick.name: by_key.get(pick.key) for pick in front.picks if pick.key is not None}
@@ -92,7 +93,7 @@ def _row(seed: int, name: str, member: MemberFigures) -> dict[str, Any]:
         "x one_liner": _over(member, "one_liner"),
         "x fair": _over(member, "fair"),
         "ms": member.latency.mean_ms,
-        "lost on confirm": _lost(member),
+        "lost on confirm": drop(member, "confirm"),
         "accuracy": member.accuracy["confirm"].value,
         "layers": parts.layers,
         "bits": parts.bits_text,
@@ -105,12 +106,6 @@ def _row(seed: int, name: str, member: MemberFigures) -> dict[str, Any]:
 def _over(member: MemberFigures, baseline: str) -> float:
     assert member.latency is not None
     return member.latency.speedup[baseline].value
-
-
-def _lost(member: MemberFigures) -> float:
-    figure = member.accuracy["confirm"].drop
-    assert figure is not None
-    return figure.value
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from front_runs import Asked
+from front_runs import Asked, relative_loss
 from report import FOLDER, ROOT, Claim, table, write
 
 from evaluators.base import Score
@@ -30,6 +30,7 @@ from search.front_file import FrontFile
 from search.progress import Display
 from search.recipes import study
 from search.record import Record
+from search.select import latency_ms, size_bytes
 from search.so_far import CONFIG
 
 TRIALS, MEMBERS = 60, 10
@@ -144,9 +145,9 @@ def _beside(folder: Path, seed: int, *, quick: bool) -> Path:
 def _row(seed: int, name: str, front: FrontFile, folder: Path, alone: Mapping[str, float]) -> dict[str, Any]:
     """What one of them found: of the search the pick within 1 %, of a recipe what it settled on."""
     trials = [t for t in Record.open(folder).trials() if t.recipe == name]
-    settled = Record.open(folder).results().get(name, [])
+    outcome = Record.open(folder).results().get(name)
     pick = next(pick for pick in front.picks if pick.name == ("limits" if name == "search" else name))
-    keys = settled if settled else [pick.key]
+    keys = [pick.key] if outcome is None else outcome.keys
     members = [member for key in keys for member in front.members if member.key == key and member.verified]
     best = max(members, key=lambda member: _times(member) if name != "significance.smaller" else _smaller(member))
     return {
@@ -155,8 +156,8 @@ def _row(seed: int, name: str, front: FrontFile, folder: Path, alone: Mapping[st
         "key": best.key,
         "x fair": _times(best),
         "smaller": _smaller(best),
-        "relative loss search": _relative_loss(best, "search"),
-        "relative loss confirm": _relative_loss(best, "confirm"),
+        "relative loss search": relative_loss(best, "search"),
+        "relative loss confirm": relative_loss(best, "confirm"),
         "designs": len(trials),
         "evaluation s": sum(trial.seconds for trial in trials),
         "published": PUBLISHED if name.startswith("significance") else "2.5x faster, 3.2x smaller, up to +4.5 %",
@@ -176,12 +177,6 @@ def _times(member: MemberFigures) -> float:
 def _smaller(member: MemberFigures) -> float:
     assert member.size is not None
     return member.size.ratio["fair"]
-
-
-def _relative_loss(member: MemberFigures, split: str) -> float:
-    figure = member.accuracy[split]
-    assert figure.drop is not None
-    return figure.drop.value / (figure.value + figure.drop.value)
 
 
 def _claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -207,7 +202,7 @@ def _picture(front: FrontFile, rows: Sequence[Mapping[str, Any]], path: Path) ->
     figure, both = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     chosen = {row["key"]: row for row in rows if row["seed"] == front.seed}
     searched = [member for member in front.members if member.verified and member.key not in chosen]
-    for axes, figure_of, label in zip(both, (_latency, _megabytes), ("ms per review", "MB"), strict=True):
+    for axes, figure_of, label in zip(both, (latency_ms, size_bytes), ("ms per review", "bytes"), strict=True):
         points = [(figure_of(member), member.accuracy["confirm"].value) for member in searched]
         axes.scatter(*zip(*points, strict=True), color="0.6", label="search and steps of recipes")
         for member in (member for member in front.members if member.key in chosen and member.verified):
@@ -220,16 +215,6 @@ def _picture(front: FrontFile, rows: Sequence[Mapping[str, Any]], path: Path) ->
     both[0].set_ylabel("accuracy on the confirm rows")
     both[1].legend(fontsize="small")
     figure.savefig(path, dpi=120)
-
-
-def _latency(member: MemberFigures) -> float:
-    assert member.latency is not None
-    return member.latency.mean_ms
-
-
-def _megabytes(member: MemberFigures) -> float:
-    assert member.size is not None
-    return member.size.bytes / 1e6
 
 
 if __name__ == "__main__":
