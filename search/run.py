@@ -379,7 +379,7 @@ def _steep(space: Space) -> "list[Member]":
     depth, cut = space.knobs.get("prune.depth"), space.knobs.get("prune.cut")
     if not isinstance(depth, IntRange) or cut is None:
         return []
-    narrow = {name: value for axis in space.axes[1:] for name, value in axis.ladder()[-1].items()}
+    narrow = {name: value for axis in space.axes[1:] if saves(axis) for name, value in axis.ladder()[-1].items()}
     return [
         space.decode(Design({**neutral, **narrow, "prune.depth": layers, "prune.cut": share}))
         for layers in range(max(2, depth.high // 3), depth.high + 1)

@@ -98,11 +98,12 @@ class Space:
         return Member(tuple(family.from_decoded(decoded) for family in families), weights)
 
     def beside(self, member: Member, family: str) -> list[Member]:
-        """Members of the same weights and config of `family`: every rung of the other axes, no model twice."""
+        """Members of the same weights and config of `family`: every rung of the other axes that make a model smaller or
+        faster, no model twice."""
         rungs: list[tuple[Config, ...]] = [()]
         for axis in self.axes:
-            own = axis.config.family == family
-            steps = [member.config(axis.config)] if own else [axis.decode(step) for step in axis.ladder()]
+            varied = axis.config.family != family and saves(axis)
+            steps = [axis.decode(step) for step in axis.ladder()] if varied else [member.config(axis.config)]
             rungs = [(*rung, step) for rung in rungs for step in steps]
         members = [Member(self._ruled(configs), member.weights) for configs in rungs]
         return list({other.key: other for other in members}.values())
@@ -165,6 +166,11 @@ class Space:
             "knobs": {axis.config.family: len(axis.knobs) for axis in self.axes},
             "extremes": {name: dict(design) for name, design in self.extremes().items()},
         }
+
+
+def saves(axis: Axis) -> bool:
+    """Whether the axis knows a config that makes a model smaller or faster for sure."""
+    return axis.extremes()["smallest"] != axis.neutral()
 
 
 def _cardinality(knob: Knob) -> float:

@@ -37,12 +37,12 @@ from search.config import RunConfig
 from search.record import Record
 from search.recover import STUDY
 from search.tables import summary
-from spaces.axes.attention import AttentionAxis
+from spaces.axes.attention import Attention, AttentionAxis
 from spaces.axes.compression import Compression, CompressionAxis, compression
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
 from spaces.axes.vocabulary import Vocabulary
-from spaces.design import Config, Member
+from spaces.design import Config, Design, Member
 from spaces.errors import ConfigError, DesignError, ModelError, RunError
 from spaces.shape import ModelShape
 from spaces.space import Axis, Space
@@ -261,6 +261,14 @@ def test_spaces_seed_and_vary_levels() -> None:
     beside = space.beside(seeds[0], "attention")
     assert [compression(member).level for member in beside] == [1.0, 0.7, 0.5]
     assert space.member(beside[2].decoded, "finetuned").key == beside[2].key
+
+
+def test_kinds_of_attention_which_save_nothing_are_not_varied_beside_a_structure() -> None:
+    space = Space([AttentionAxis(SHAPE, ("hard@4",)), CompressionAxis((0.5,))])
+    hard = space.decode(Design({**space.identity(), **dict.fromkeys(space.axes[0].knobs, "hard@4")}))
+    beside = space.beside(hard, "pruning")
+    assert [compression(member).level for member in beside] == [1.0, 0.5]
+    assert {member.config(Attention) for member in beside} == {hard.config(Attention)}
 
 
 class TestGrades:
