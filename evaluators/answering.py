@@ -5,8 +5,8 @@ Knows artefacts and hidden states; knows nothing of figures, or of who asks for 
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from evaluators.tasks.base import Encoded
 from spaces.design import Member, content_key
 
 Logits = NDArray[np.float32]
+Answer: TypeAlias = Callable[[Encoded], Logits]  # rows to (rows, classes), in their order
 # Per batch of rows, what enters a layer: (B, T, hidden).
 States = list[NDArray[np.float32]]
 
@@ -23,8 +24,8 @@ States = list[NDArray[np.float32]]
 class Answering(Protocol):
     """Runs members."""
 
-    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
-        """Logits (rows, classes) of the member's artefact, in the rows' order."""
+    def open(self, template: Template, member: Member, batch_size: int) -> Answer:
+        """From rows, in as many calls as one likes, to the logits of the member's artefact."""
         ...
 
 
@@ -42,9 +43,9 @@ class Whole:
         self._threads = threads
         self._device = device
 
-    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
+    def open(self, template: Template, member: Member, batch_size: int) -> Answer:
         predictor = self._runtime.load(template.assemble(member), threads=self._threads, device=self._device)
-        return run(predictor, rows, batch_size)
+        return lambda rows: run(predictor, rows, batch_size)
 
 
 class PrefixReuse:
@@ -65,11 +66,14 @@ class PrefixReuse:
         self._most_bytes = most_bytes
         self._kept: OrderedDict[str, States] = OrderedDict()
 
-    def logits(self, template: Template, member: Member, rows: Encoded, batch_size: int) -> Logits:
+    def open(self, template: Template, member: Member, batch_size: int) -> Answer:
         if not isinstance(template, Stages):
-            return self._whole.logits(template, member, rows, batch_size)
+            return self._whole.open(template, member, batch_size)
+        return lambda rows: self._logits(template, template.shape.layers, member, rows, batch_size)
+
+    def _logits(self, template: Stages, layers: int, member: Member, rows: Encoded, batch_size: int) -> Logits:
         of = f"{batch_size} {_rows_key(rows)}"
-        keys = [f"{prefix_key(member, layer)} {of}" for layer in range(template.shape.layers)]
+        keys = [f"{prefix_key(member, layer)} {of}" for layer in range(layers)]
         start = max((layer for layer in range(1, len(keys)) if keys[layer] in self._kept), default=0)
         self._touch(keys)
         artefact = template.assemble_from(member, start)
@@ -105,9 +109,17 @@ def run(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
 
 def run_sorted(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
     """The same for models whose answers do not depend on the batch: sorted by length, so padding costs little."""
-    order = np.argsort([len(inputs["attention_mask"]) for inputs in rows.inputs], kind="stable")
-    logits = run(predictor, rows.take(order.tolist()), batch_size)
-    return logits[np.argsort(order)]
+    return by_length(lambda each: run(predictor, each, batch_size))(rows)
+
+
+def by_length(answer: Answer) -> Answer:
+    """The same answers, computed for short rows first."""
+
+    def answered(rows: Encoded) -> Logits:
+        order = np.argsort(rows.lengths, kind="stable")
+        return answer(rows.take(order.tolist()))[np.argsort(order)]
+
+    return answered
 
 
 def prefix_key(member: Member, layer: int) -> str:

@@ -1,5 +1,6 @@
 """Jobs, and the contracts of those who do them. Knows no model: search sees nothing else of this package."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.design import Member, content_key
-from spaces.objectives import Evaluation, Failed
+from spaces.objectives import Evaluation, Failed, Objective
 from spaces.target import Target
 
 
 @dataclass(frozen=True)
+class Race:
+    """What a member has to beat, so that its evaluation can end early.
+
+    Args:
+        objectives: the run's but for the divergence.
+        rivals: of each member to beat its divergence in nats, and its costs by those objectives.
+        most: divergence from which on nothing counts.
+    """
+
+    objectives: tuple[Objective, ...]
+    rivals: tuple[tuple[float, tuple[float, ...]], ...]
+    most: float = math.inf
+
+    def least(self, figures: Mapping[str, float]) -> float:
+        """The least divergence among the rivals that are as good in everything else."""
+        costs = [objective.cost(figures[objective.name]) for objective in self.objectives]
+        better = [kl for kl, own in self.rivals if all(theirs <= ours for theirs, ours in zip(own, costs, strict=True))]
+        return min([*better, self.most])
+
+
+@dataclass(frozen=True)
 class Score:
-    """Assemble `member` and score it on the first `rows` rows of a split (all of them if None)."""
+    """Assemble `member` and score it on the first `rows` rows of a split (all of them if None).
+
+    With a `race`, ever more rows are looked at, and the evaluation is Stopped once the member has surely lost.
+    """
 
     member: Member
     rows: int | None = None
     split: str = "search"
+    race: Race | None = None
 
     @property
     def key(self) -> str:
@@ -81,6 +107,25 @@ class Evaluator(Protocol):
     """Turns jobs into figures. Never changes what it was given, and can be used again afterwards."""
 
     def evaluate(self, job: Job) -> Evaluation: ...
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What is known of a member without running it.
+
+    Args:
+        figures: those objectives that can be predicted, in their units.
+        features: what the others depend on, as numbers; as many for every member.
+    """
+
+    figures: Mapping[str, float]
+    features: tuple[float, ...]
+
+
+class Foreseer(Protocol):
+    """Says what is known of a member without running it, in about a millisecond."""
+
+    def foresee(self, member: Member) -> Foresight: ...
 
 
 class Builder(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from evaluators.base import Job, Score, Train, Verify
+from evaluators.base import Foresight, Job, Score, Train, Verify
 from spaces.design import Member
 from spaces.knobs import FloatRange, Knob, Scalar
 from spaces.objectives import Complete, Evaluation, Failed
@@ -117,6 +117,15 @@ class SyntheticEvaluator:
         drop = 0.2 * values["kl"]
         extras = {"accuracy": ORIGINAL_ACCURACY - drop, "accuracy_drop": drop}
         return Evaluation(job.key, Complete(values, extras), seconds=self.seconds)
+
+
+@dataclass(frozen=True)
+class SyntheticForesight:
+    """Foresees the bytes of a synthetic member, and of the rest only its coordinates."""
+
+    def foresee(self, member: Member) -> Foresight:
+        point = member.config(SyntheticConfig).point
+        return Foresight({"size": _values(dtlz2(point))["size"]}, point)
 
 
 def _values(f: tuple[float, float, float]) -> dict[str, float]:

@@ -235,7 +235,8 @@ class SearchConfig(Section):
     """How to look for designs.
 
     `trials`: at most so many (None: 200, or all that a recipe asks for); `rows`: of the search split score each of them
-    (None: see RunConfig.score_rows).
+    (None: see RunConfig.score_rows); `surrogate`: whether `auto` proposes by what it predicts, or moves around the
+    front alone; `racing`: whether designs are stopped once they have surely lost, or looked at on all rows.
     """
 
     sampler: str = "auto"
@@ -250,6 +251,8 @@ class SearchConfig(Section):
     rows: int | None = Field(None, ge=50)
     storage: str | None = None
     trial_timeout: str | None = None
+    surrogate: bool = True
+    racing: bool = True
 
     @field_validator("address")
     @classmethod

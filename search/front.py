@@ -14,8 +14,8 @@ Costs = Sequence[float]
 T = TypeVar("T")
 
 # Where the axes of the normalised hypervolume end: five points of accuracy, and a factor of 2 ** 5.
-_ACCURACY_RANGE = 0.05
-_DOUBLINGS = 5.0
+ACCURACY_RANGE = 0.05
+DOUBLINGS = 5.0
 # Objectives that stand on another's axis of it.
 _AXES = {"kl": "accuracy", "throughput": "latency"}
 
@@ -74,9 +74,9 @@ def normalised(accuracy: float, latency: float, size: float, fair: Mapping[str, 
     Returns:
         Three gains, larger is better, each cut at 0; (1, 0, 0) is the baseline itself.
     """
-    a = (accuracy - (fair["accuracy"] - _ACCURACY_RANGE)) / _ACCURACY_RANGE
-    s = math.log2(fair["size"] / size) / _DOUBLINGS
-    speed = math.log2(fair["latency"] / latency) / _DOUBLINGS
+    a = (accuracy - (fair["accuracy"] - ACCURACY_RANGE)) / ACCURACY_RANGE
+    s = math.log2(fair["size"] / size) / DOUBLINGS
+    speed = math.log2(fair["latency"] / latency) / DOUBLINGS
     return max(a, 0.0), max(speed, 0.0), max(s, 0.0)
 
 

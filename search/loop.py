@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
-from evaluators.base import Score
+from evaluators.base import Race, Score
 from search.ledger import Trial
 from search.record import Record
 from search.runners.base import Runner
@@ -106,6 +106,7 @@ class Summary:
 
 
 Watch: TypeAlias = Callable[[Progress], None]
+Races: TypeAlias = Callable[[], Race | None]
 
 
 def run(
@@ -116,6 +117,7 @@ def run(
     *,
     rows: int | None,
     meter: Meter,
+    race: Races = lambda: None,
     watch: Watch = lambda progress: None,
 ) -> Summary:
     """Search until the meter is empty or the sampler has nothing left to propose.
@@ -129,12 +131,13 @@ def run(
         record: keeps them.
         rows: of the search split per evaluation; None: all.
         meter: what may be spent.
+        race: says what the next design has to beat; None: every design is looked at on all rows.
         watch: told after every trial.
 
     Raises:
         KeyboardInterrupt: passed on once everything that is finished has been recorded.
     """
-    session = _Session(space, sampler, runner, record, rows, meter)
+    session = _Session(space, sampler, runner, record, rows, meter, race)
     try:
         while session.fill():
             watch(session.collect())
@@ -151,7 +154,14 @@ class _Session:
     """The state of one call of `run`."""
 
     def __init__(
-        self, space: Space, sampler: Sampler, runner: Runner, record: Record, rows: int | None, meter: Meter
+        self,
+        space: Space,
+        sampler: Sampler,
+        runner: Runner,
+        record: Record,
+        rows: int | None,
+        meter: Meter,
+        race: Races,
     ) -> None:
         self._space = space
         self._sampler = sampler
@@ -159,6 +169,7 @@ class _Session:
         self._record = record
         self._rows = rows
         self._meter = meter
+        self._race = race
         finished = record.finished()
         self._done = len(finished)
         self._failed = sum(trial.state == "failed" for trial in finished)
@@ -225,7 +236,7 @@ class _Session:
             self._meter.use()
         assert member.key not in self._running, f"The sampler proposed {member.key} twice."
         self._running[member.key] = number
-        self._runner.submit(Score(member, self._rows))
+        self._runner.submit(Score(member, self._rows, race=self._race()))
         return True
 
     def _next_design(self) -> Design | None:

@@ -30,7 +30,7 @@ from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
 from spaces.errors import CallerError, RunError
 from spaces.knobs import IntRange
-from spaces.space import Space
+from spaces.space import Space, saves
 
 if TYPE_CHECKING:
     from evaluators.ladder.steps import Settings
@@ -282,8 +282,9 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
             if is_recipe(config):
                 summary = _walk(scene, bounds, runner, meter)
             else:
-                sampler, rows = wiring.sampler(config, record, space), config.score_rows
-                summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=display.trial)
+                sampler, race = wiring.sampler(config, record, space, prepared), wiring.race(config, record)
+                rows, watch = config.score_rows, display.trial
+                summary = loop(space, sampler, runner, record, rows=rows, meter=meter, race=race, watch=watch)
         figures = {
             "designs_per_second": summary.designs_per_second,
             "busy_share": summary.worker_busy_share,

@@ -10,12 +10,14 @@ from dataclasses import replace
 from functools import cache, partial
 from math import isclose
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from evaluators.base import Evaluator
+from evaluators.base import Evaluator, Foreseer, Race
 from search import names
 from search.config import GPU_ROWS, TRIALS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig, TaskConfig
 from search.progress import Display
+from search.racing import Racing
 from search.recipes import Recipe, is_recipe, recipe
 from search.record import Figures, Record, Trial
 from search.runners.base import Runner
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from spaces.axes.quantization import QuantizationAxis
 
 logger = logging.getLogger(__name__)
+
+# Members whose sizes tell what bytes are a sum of.
+_SIZED_SEEDS, _SIZED_SAMPLES = 24, 24
 
 
 def check(config: RunConfig) -> None:
@@ -434,16 +439,33 @@ def speeds(space: Space, prepared: "Prepared") -> Figures:
     return changed
 
 
-def sampler(config: RunConfig, record: Record, space: Space) -> Sampler:
+def sampler(config: RunConfig, record: Record, space: Space, prepared: "Prepared") -> Sampler:
     """What proposes designs from all that the record holds."""
     from search.samplers import optuna_bridge as bridge
     from search.samplers.auto import AutoSampler
 
     common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials or TRIALS}
     if config.search.sampler == "auto":
-        return AutoSampler(record, space, **common)
+        return AutoSampler(record, space, foreseer=_foreseer(config, space, prepared), **common)
     makers = {"nsga2": bridge.nsga2, "tpe": bridge.tpe, "gp": bridge.gp, "random": bridge.random}
     return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
+
+
+def _foreseer(config: RunConfig, space: Space, prepared: "Prepared") -> Foreseer | None:
+    """What is known of members beforehand; None where proposals are to do without."""
+    from evaluators.foresight import TransformerForesight
+
+    if not config.search.surrogate:
+        return None
+    rng = Random(config.search.seed)
+    designs = [*space.seeds()[:_SIZED_SEEDS], *(space.sample(rng) for _ in range(_SIZED_SAMPLES))]
+    sized = [space.decode(design) for design in designs]
+    return TransformerForesight.fitted(prepared.workload, prepared.importance, prepared.narrowed, sized)
+
+
+def race(config: RunConfig, record: Record) -> Callable[[], Race | None]:
+    """What the next design has to beat, where hopeless ones may be stopped."""
+    return Racing(record) if config.search.racing else lambda: None
 
 
 def walk_sampler(config: RunConfig, record: Record, space: Space, prepared: "Prepared") -> WalkSampler:

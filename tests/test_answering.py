@@ -61,8 +61,8 @@ def test_answers_are_the_same_to_the_bit(family: str, batch_size: int) -> None:
         name = rng.choice(sorted(design))
         design[name] = space.knobs[name].sample(rng)
         member = space.decode(Design(design))
-        expected = whole.logits(template, member, rows, batch_size)
-        np.testing.assert_array_equal(reused.logits(template, member, rows, batch_size), expected)
+        expected = whole.open(template, member, batch_size)(rows)
+        np.testing.assert_array_equal(reused.open(template, member, batch_size)(rows), expected)
 
 
 def test_only_layers_from_the_changed_one_on_are_run() -> None:
@@ -71,7 +71,7 @@ def test_only_layers_from_the_changed_one_on_are_run() -> None:
     space, rows, reused = space_of(template), rows_of(0), PrefixReuse(runtime, 1, "cpu")
     whole = dict(space.identity())
     for change in ({}, {"ffn_block.2": 0}, {"head.2.1": 0}, {"ffn_block.1": 0}, {"ffn_block.0": 0}, {"head.2.0": 0}):
-        reused.logits(template, space.decode(Design({**whole, **change})), rows, 1)
+        reused.open(template, space.decode(Design({**whole, **change})), 1)(rows)
     assert runtime.starts == [0, 2, 2, 1, 0, 2]
 
 
@@ -80,7 +80,7 @@ def test_other_rows_and_batches_do_not_share_states() -> None:
     template = runtime.template(tiny("bert")[0])
     reused, member = PrefixReuse(runtime, 1, "cpu"), space_of(template).decode(space_of(template).identity())
     for rows, batch_size in ((rows_of(0), 1), (rows_of(1), 1), (rows_of(0), 4), (rows_of(0), 1)):
-        reused.logits(template, member, rows, batch_size)
+        reused.open(template, member, batch_size)(rows)
     assert runtime.starts == [0, 0, 0, 2]
 
 
@@ -92,7 +92,7 @@ def test_what_is_kept_stays_within_its_bytes() -> None:
     reused = PrefixReuse(runtime, 1, "cpu", most_bytes=entering)
     member = space.decode(space.identity())
     for _ in range(2):
-        reused.logits(template, member, rows, 1)
+        reused.open(template, member, 1)(rows)
     assert runtime.starts == [0, 1], "the first layers are what members share most"
 
 
@@ -100,8 +100,8 @@ def test_a_runtime_without_stages_runs_all_of_it() -> None:
     runtime, model = TorchRuntime(), tiny("bert")[0]
     template, rows = runtime.template(model), rows_of(0)
     member = Member(())
-    expected = Whole(runtime, 1, "cpu").logits(template, member, rows, 4)
-    np.testing.assert_array_equal(PrefixReuse(runtime, 1, "cpu").logits(template, member, rows, 4), expected)
+    expected = Whole(runtime, 1, "cpu").open(template, member, 4)(rows)
+    np.testing.assert_array_equal(PrefixReuse(runtime, 1, "cpu").open(template, member, 4)(rows), expected)
 
 
 def test_a_prefix_knows_nothing_of_later_layers_but_whether_one_attends() -> None:

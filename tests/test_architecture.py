@@ -26,7 +26,10 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "torch": (("evaluators/",), TORCH_FREE),
     "transformers": (("evaluators/",), (*TORCH_FREE, "evaluators/runtimes/onnxruntime/")),
     "datasets": (("evaluators/tasks/",), ()),
-    "sklearn": (("evaluators/codebook.py", "evaluators/metrics/", "evaluators/tasks/"), ()),
+    "sklearn": (
+        ("evaluators/codebook.py", "evaluators/metrics/", "evaluators/tasks/", "search/samplers/surrogate.py"),
+        (),
+    ),
     "onnx": (("evaluators/runtimes/onnxruntime/",), ()),
     "onnxruntime": (("evaluators/runtimes/onnxruntime/",), ()),
     "pydantic": (("search/config.py",), ()),

@@ -8,7 +8,15 @@ import optuna
 import pytest
 
 from evaluators.base import Job, Score
-from evaluators.synthetic import BYTES, MILLISECONDS, NATS, SyntheticConfig, SyntheticEvaluator, synthetic_space
+from evaluators.synthetic import (
+    BYTES,
+    MILLISECONDS,
+    NATS,
+    SyntheticConfig,
+    SyntheticEvaluator,
+    SyntheticForesight,
+    synthetic_space,
+)
 from search.loop import Meter, run
 from search.record import Record
 from search.runners.inline import InlineRunner
@@ -47,6 +55,11 @@ class TestAuto(SamplerContract):
         return AutoSampler(record, space, seeds=space.seeds(), seed=seed, trials=24)
 
 
+class TestAutoWithForesight(SamplerContract):
+    def make_sampler(self, record: Record, space: Space, seed: int) -> Sampler:
+        return AutoSampler(record, space, seeds=space.seeds(), seed=seed, trials=24, foreseer=SyntheticForesight())
+
+
 def new_record(folder: Path, bounds: tuple[Bound, ...] = ()) -> Record:
     return Record.create(folder, objectives=OBJECTIVES, bounds=bounds)
 
@@ -81,6 +94,14 @@ def test_searching_comes_nearer_to_the_true_front_than_drawing(
     tmp_path: Path, make: MakeSampler | None, drawn: float
 ) -> None:
     assert 1 <= late_distance(searched(tmp_path, make, 45)) < drawn
+
+
+def test_designs_beyond_a_limit_that_can_be_foreseen_are_hardly_evaluated(tmp_path: Path) -> None:
+    record, space = new_record(tmp_path, (Bound("size", 8e6, "8MB"),)), synthetic_space(8)
+    sampler = AutoSampler(record, space, seeds=space.seeds(), seed=0, trials=60, foreseer=SyntheticForesight())
+    run(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(60))
+    after_seeds = [trial.values["size"] for trial in record.trials()[len(space.seeds()) + 8 :]]
+    assert sum(size <= 1.25 * 8e6 for size in after_seeds) >= 0.8 * len(after_seeds)
 
 
 class Coarse:

@@ -11,10 +11,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
-def mean_kl(original: Logits, logits: Logits) -> float:
-    """Mean over rows of KL(original || candidate) between softmaxes of logits (rows, classes), in nats."""
+def divergences(original: Logits, logits: Logits) -> NDArray[np.float64]:
+    """Per row KL(original || candidate) between softmaxes of logits (rows, classes), in nats."""
     p, q = log_softmax(original), log_softmax(logits)
-    return max(0.0, float((np.exp(p) * (p - q)).sum(-1).mean()))
+    return np.asarray((np.exp(p) * (p - q)).sum(-1))
+
+
+def mean_kl(original: Logits, logits: Logits) -> float:
+    """Mean of `divergences` over the rows."""
+    return max(0.0, float(divergences(original, logits).mean()))
 
 
 def agreement(left: Logits, right: Logits) -> float:

@@ -109,12 +109,14 @@ class Runtime(Protocol):
         name: as in the configuration.
         version: of the library behind it.
         bits: widths of weights that it really executes, widest first.
+        steady: those of them in which an answer does not depend on what else is in its batch.
         filename: what the artefact's file is called in an exported folder.
     """
 
     name: str
     version: str
     bits: tuple[int, ...]
+    steady: tuple[int, ...]
     filename: str
 
     def template(self, model: Any) -> Template:

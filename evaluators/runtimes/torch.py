@@ -52,6 +52,7 @@ class TorchRuntime:
     name: str = "torch"
     version: str = str(torch.__version__)
     bits: tuple[int, ...] = (32,)
+    steady: tuple[int, ...] = (32,)
     filename: str = "model.safetensors"
 
     def template(self, model: PreTrainedModel) -> "TorchTemplate":

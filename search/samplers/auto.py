@@ -1,17 +1,19 @@
-"""The default sampler: moves around the front, and TPE for every fifth design. Knows the record, and no model.
+"""The default sampler: what a surrogate expects most of, and TPE for every fifth design. Knows the record, no model.
 
-TPE finds the region; children of front members, slightly changed, fill the front.
+TPE finds regions that nobody thought of. Without foresight, slightly changed children of front members fill the front.
 """
 
 import math
 import random
 from collections.abc import Sequence
 
+from evaluators.base import Foreseer
 from search.front import contributions, front
 from search.ledger import Trial
 from search.record import Record
+from search.samplers.improvement import Improvement
 from search.samplers.moves import crossed, neighbour
-from search.samplers.optuna_bridge import BATCH, OptunaSampler, tpe
+from search.samplers.optuna_bridge import BATCH, OptunaSampler, Propose, tpe
 from spaces.design import Design
 from spaces.objectives import Evaluation
 from spaces.space import Space
@@ -82,7 +84,12 @@ class FrontMoves:
 
 
 class AutoSampler:
-    """Seeds, then four moves around the front for each proposal of TPE; arguments as of OptunaSampler."""
+    """Seeds, then four designs that should improve the front for each proposal of TPE.
+
+    Args:
+        record, space, seeds, seed, batch, trials: as for OptunaSampler.
+        foreseer: says what is known of designs beforehand; None: the four are children of the front, as they come.
+    """
 
     def __init__(
         self,
@@ -93,10 +100,14 @@ class AutoSampler:
         seed: int,
         batch: int = BATCH,
         trials: int | None = None,
+        foreseer: Foreseer | None = None,
     ) -> None:
-        moves = FrontMoves(record, space, random.Random(seed + len(record.trials())))
+        rng = random.Random(seed + len(record.trials()))
+        alternative: Propose = FrontMoves(record, space, rng)
+        if foreseer is not None:
+            alternative = Improvement(record, space, foreseer, alternative, rng)
         self._bridge = OptunaSampler(
-            record, space, tpe, seeds=seeds, seed=seed, batch=batch, trials=trials, alternative=moves
+            record, space, tpe, seeds=seeds, seed=seed, batch=batch, trials=trials, alternative=alternative
         )
 
     def ask(self) -> Design | None:

@@ -39,6 +39,12 @@ class Quantization:
         """The same width everywhere."""
         return cls((LayerBits(bits, bits),) * shape.layers, bits, bits)
 
+    @property
+    def used(self) -> frozenset[int]:
+        """The widths that some part has."""
+        blocks = {width for bits in self.layers if bits is not None for width in (bits.attention, bits.ffn)}
+        return frozenset(width for width in (self.embeddings, self.head, *blocks) if width is not None)
+
     def to_decoded(self) -> dict[str, Any]:
         return {
             "layers": [

@@ -27,6 +27,7 @@ class OnnxRuntime:
 
     name: str = "onnxruntime"
     version: str = str(onnxruntime.__version__)
+    steady: tuple[int, ...] = (32,)
     filename: str = "model.onnx"
 
     def __init__(self, device: str = "cpu") -> None:

@@ -1,0 +1,196 @@
+"""Designs whose expected gain of hypervolume is largest. Knows the record and what can be foreseen; knows no model.
+
+What can be foreseen (speed, bytes) is taken as it is, and designs beyond a limit on it are not proposed. What cannot is
+predicted by Gaussian processes over the features of a design, which learn from stopped evaluations too.
+"""
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from evaluators.base import Foreseer, Foresight
+from search.front import front, hypervolume
+from search.ledger import Trial
+from search.record import Record
+from search.samplers.gauge import Gauge, Place
+from search.samplers.moves import neighbour
+from search.samplers.surrogate import Surrogate
+from spaces.design import Design
+from spaces.objectives import Objective
+from spaces.space import Space
+
+# Trials that something can be learned from; those that are learned from, the front first and then the newest.
+_LEAST, _MOST = 8, 300
+# Designs thought of for each batch: from the front, then round by round around the best of them.
+_FIRST, _ROUNDS, _BEST, _AROUND = 48, 2, 6, 5
+# Designs proposed from one look at the record, and guesses at what each would come to.
+_BATCH, _GUESSES = 4, 5
+_LITTLE = 1e-4  # nats, below which nothing shows
+
+
+@dataclass(frozen=True)
+class _Seen:
+    trial: Trial
+    foresight: Foresight
+
+
+@dataclass(frozen=True)
+class _Idea:
+    """A design that might be proposed, and the places that it is guessed to come to, from good to bad."""
+
+    design: Design
+    key: str
+    guesses: tuple[Place, ...]
+
+    @property
+    def middle(self) -> Place:
+        return self.guesses[len(self.guesses) // 2]
+
+
+class Improvement:
+    """Proposes designs by what they would add to the front.
+
+    Args:
+        record: the trials so far.
+        space: what the designs are of.
+        foreseer: says what is known beforehand.
+        first: proposes designs to begin with, such as children of the front's.
+        rng: draws moves.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        space: Space,
+        foreseer: Foreseer,
+        first: Callable[[], Design | None],
+        rng: random.Random,
+    ) -> None:
+        self._record = record
+        self._space = space
+        self._foreseer = foreseer
+        self._first = first
+        self._rng = rng
+        self._looked = 0  # at so many of the record's ended trials
+        self._seen: list[_Seen] = []
+        self._fair = foreseer.foresee(space.decode(space.identity())).figures
+        self._unforeseen = [each for each in record.objectives if each.name not in self._fair]
+        self._surrogates = {each: Surrogate() for each in self._unforeseen}
+        self._pending: dict[str, _Idea] = {}
+        self._queue: deque[Design] = deque()
+
+    def __call__(self) -> Design | None:
+        """The next design: one of those to begin with before there is much to learn from, or if nothing would gain."""
+        if not self._queue:
+            self._look()
+            self._queue.extend(self._batch())
+        return self._queue.popleft() if self._queue else self._first()
+
+    def _look(self) -> None:
+        """Take over what has ended since the last look."""
+        for trial in map(self._record.trial, self._record.ended[self._looked :]):
+            self._pending.pop(trial.key, None)
+            if trial.knobs is not None and all(each.name in trial.values for each in self._unforeseen):
+                member = self._space.member(trial.decoded, trial.weights)
+                self._seen.append(_Seen(trial, self._foreseer.foresee(member)))
+        self._looked = len(self._record.ended)
+
+    def _batch(self) -> list[Design]:
+        complete = [seen.trial for seen in self._seen if seen.trial.state == "complete"]
+        if len(complete) < _LEAST:
+            return []
+        gauge = Gauge.of(self._record, self._fair, complete)
+        self._learn(gauge)
+        within = [gauge.place(trial.values) for trial in complete if self._record.violation(trial) == 0]
+        points = front([*within, *(idea.middle for idea in self._pending.values())], costs=tuple)
+        chosen: list[_Idea] = []
+        ideas = self._ideas(points, gauge)
+        while ideas and len(chosen) < _BATCH:
+            gains = [_expected_gain(idea, points, gauge.corner) for idea in ideas]
+            best = max(range(len(ideas)), key=gains.__getitem__)
+            if gains[best] <= 0:
+                break
+            chosen.append(ideas.pop(best))
+            points.append(chosen[-1].middle)
+        self._pending |= {idea.key: idea for idea in chosen}
+        return [idea.design for idea in chosen]
+
+    def _learn(self, gauge: Gauge) -> None:
+        """Fit the surrogates to the front, and to what came last."""
+        places = [gauge.place({**seen.foresight.figures, **seen.trial.values}) for seen in self._seen]
+        best = front(range(len(places)), costs=lambda index: places[index])
+        used = list(dict.fromkeys([*best[-_MOST // 2 :], *reversed(range(len(places)))]))[:_MOST]
+        features = np.array([self._seen[index].foresight.features for index in used])
+        for objective, surrogate in self._surrogates.items():
+            values = [_to_learn(objective, self._seen[index].trial.values[objective.name]) for index in used]
+            surrogate.fit(features, np.array(values))
+
+    def _ideas(self, points: Sequence[Place], gauge: Gauge) -> list[_Idea]:
+        """New designs within the limits on what is foreseen, the likeliest to gain first."""
+        found: dict[str, _Idea] = {}
+        thought: Iterable[Design | None] = (self._first() for _ in range(_FIRST))
+        for _ in range(_ROUNDS + 1):
+            for idea in self._guessed([design for design in thought if design is not None], gauge):
+                found.setdefault(idea.key, idea)
+            gains = {key: _expected_gain(idea, points, gauge.corner) for key, idea in found.items()}
+            best = sorted(found, key=gains.__getitem__, reverse=True)[:_BEST]
+            thought = [
+                neighbour(found[key].design, self._space.knobs, self._rng) for key in best for _ in range(_AROUND)
+            ]
+        return [found[key] for key in sorted(found, key=gains.__getitem__, reverse=True)[: _BATCH * _BEST]]
+
+    def _guessed(self, designs: Sequence[Design], gauge: Gauge) -> list[_Idea]:
+        """Those that are new and foreseen to be within the limits."""
+        members = [self._space.decode(design) for design in designs]
+        known = [
+            (design, member.key, self._foreseer.foresee(member))
+            for design, member in zip(designs, members, strict=True)
+            if not self._record.knows(member.key)
+        ]
+        known = [each for each in known if self._allowed(each[2])]
+        if not known:
+            return []
+        features = np.array([foresight.features for _, _, foresight in known])
+        guesses = {objective: self._guesses(objective, features) for objective in self._unforeseen}
+        return [
+            _Idea(
+                design,
+                key,
+                tuple(
+                    gauge.place({**foresight.figures, **{o.name: guesses[o][index][turn] for o in guesses}})
+                    for turn in range(_GUESSES)
+                ),
+            )
+            for index, (design, key, foresight) in enumerate(known)
+        ]
+
+    def _guesses(self, objective: Objective, features: "np.ndarray") -> list[list[float]]:
+        """Per design evenly likely figures, the best first."""
+        mean, deviation = self._surrogates[objective].predict(features)
+        quantiles = norm.ppf((np.arange(_GUESSES) + 0.5) / _GUESSES)
+        spread = mean[:, None] + np.outer(deviation, quantiles if objective.goal == "min" else -quantiles)
+        return [[_learned(objective, value) for value in row] for row in spread.tolist()]
+
+    def _allowed(self, foresight: Foresight) -> bool:
+        known = (bound for bound in self._record.bounds if bound.name in foresight.figures)
+        return all(bound.excess(foresight.figures[bound.name]) <= 0 for bound in known)
+
+
+def _expected_gain(idea: _Idea, points: Sequence[Place], corner: Place) -> float:
+    """Mean over the guesses of the volume that the design would add to what `points` dominate below `corner`."""
+    before = hypervolume(points, corner)
+    return sum(hypervolume([*points, guess], corner) - before for guess in idea.guesses) / len(idea.guesses)
+
+
+def _to_learn(objective: Objective, value: float) -> float:
+    """Divergence and other costs by their logarithm, shares as they are."""
+    return value if objective.unit == "fraction" else math.log(max(value, 0.0) + _LITTLE)
+
+
+def _learned(objective: Objective, value: float) -> float:
+    return value if objective.unit == "fraction" else max(0.0, math.exp(value) - _LITTLE)

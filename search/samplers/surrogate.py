@@ -1,0 +1,58 @@
+"""A Gaussian process from a design's features to one figure. Knows numbers; knows nothing of designs or objectives."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel, WhiteKernel
+
+Vector = NDArray[np.float64]
+
+# Length scales, variances and noise are fitted anew when there are so many times as many observations.
+_MORE = 1.2
+
+
+class Surrogate:
+    """A sum over features, and what a smooth function of all of them adds to it.
+
+    The sum is the prior that parts add up; the smooth function learns where they do not.
+    """
+
+    def __init__(self) -> None:
+        self._kernel: Kernel = (
+            ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, (1e-2, 1e2))
+            + ConstantKernel(1.0, (1e-3, 1e3)) * RBF(5.0, (0.5, 100.0))
+            + WhiteKernel(0.01, (1e-5, 1.0))
+        )
+        self._fitted_to = 0
+        self._centre = self._spread = np.zeros(0)
+
+    def fit(self, features: Vector, values: Vector) -> None:
+        """Learn from observations.
+
+        Args:
+            features: (observations, features).
+            values: (observations,).
+        """
+        self._centre, spread = features.mean(0), features.std(0)
+        self._spread = np.where(spread > 1e-9, spread, 1.0) * np.sqrt(features.shape[1])
+        anew = len(values) >= _MORE * self._fitted_to
+        self._process = GaussianProcessRegressor(
+            self._kernel, optimizer="fmin_l_bfgs_b" if anew else None, normalize_y=True
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a variance at its bound is as good as gone
+            self._process.fit(self._scaled(features), values)
+        if anew:
+            self._kernel, self._fitted_to = self._process.kernel_, len(values)
+
+    def predict(self, features: Vector) -> tuple[Vector, Vector]:
+        """Mean and standard deviation, (n,) each, of what would be observed at (n, features)."""
+        mean, deviation = self._process.predict(self._scaled(features), return_std=True)
+        return mean, deviation
+
+    def _scaled(self, features: Vector) -> Vector:
+        scaled: Vector = (features - self._centre) / self._spread
+        return scaled
