@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -116,10 +116,12 @@ class Foresight:
     Args:
         figures: those objectives that can be predicted, in their units.
         features: what the others depend on, as numbers; as many for every member.
+        expected: first guesses at some of the others.
     """
 
     figures: Mapping[str, float]
     features: tuple[float, ...]
+    expected: Mapping[str, float] = field(default_factory=dict)
 
 
 class Foreseer(Protocol):

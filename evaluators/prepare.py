@@ -136,7 +136,6 @@ class Prepared:
     timing_rows: tuple[int, ...]
     vocabulary: Ranking | None = None
     sensitive: tuple[str, ...] = ()
-    narrowed: Mapping[str, float] = field(default_factory=dict)  # by part, the divergence when it alone has 8 bits
 
 
 def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
@@ -174,7 +173,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(work, model, splits["calibration"], texts, folder, watch)
-    sensitivity = _sensitivity(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
+    sensitive = _sensitive(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
     fair = template.untouched()
     reference = _reference(work, fair, splits, watch)
     labels = np.asarray(splits["calibration"].labels)
@@ -241,8 +240,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         reference=reference,
         timing_rows=timing_rows,
         vocabulary=vocabulary,
-        sensitive=tuple(sensitivity["wider"]),
-        narrowed=sensitivity["alone"],
+        sensitive=sensitive,
     )
 
 
@@ -347,16 +345,15 @@ def _importance(
     return importance
 
 
-def _sensitivity(work: Assignment, template: Template, rows: Encoded, folder: Path, watch: Watch) -> dict[str, Any]:
-    """What 8 bits do to each part alone, and the parts that they hurt; kept in the run's folder."""
+def _sensitive(work: Assignment, template: Template, rows: Encoded, folder: Path, watch: Watch) -> tuple[str, ...]:
+    """Parts that 8 bits hurt; their figures are kept in the run's folder."""
     if not work.sensitivity:
-        return {"alone": {}, "wider": []}
+        return ()
     path = folder / SENSITIVITY
     if not path.exists():
         found = Check(work.runtime, template, Pruning.identity(template.shape), rows, work.target).find(watch)
         write_whole(path, json.dumps({"alone": found.alone, "wider": found.wider, "bearable": BEARABLE}, indent=1))
-    known: dict[str, Any] = json.loads(path.read_text())
-    return known
+    return tuple(json.loads(path.read_text())["wider"])
 
 
 def _reference(work: Assignment, fair: bytes, splits: Mapping[str, Encoded], watch: Watch) -> dict[str, Logits]:

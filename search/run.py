@@ -282,8 +282,8 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
             if is_recipe(config):
                 summary = _walk(scene, bounds, runner, meter)
             else:
-                sampler, race = wiring.sampler(config, record, space, prepared), wiring.race(config, record)
-                rows, watch = config.score_rows, display.trial
+                sampler = wiring.sampler(config, record, space, prepared, folder, display)
+                race, rows, watch = wiring.race(config, record), config.score_rows, display.trial
                 summary = loop(space, sampler, runner, record, rows=rows, meter=meter, race=race, watch=watch)
         figures = {
             "designs_per_second": summary.designs_per_second,

@@ -327,15 +327,21 @@ def _quantization(config: RunConfig, prepared: "Prepared") -> "QuantizationAxis"
 
 
 def _vocabulary_axes(config: RunConfig, prepared: "Prepared") -> list[Axis]:
-    from evaluators.vocabulary import exact_rows
     from spaces.axes.rare import RareAxis
     from spaces.axes.vocabulary import VocabularyAxis
 
+    axes: dict[str, Callable[..., Axis]] = {"vocabulary": VocabularyAxis, "rare": RareAxis}
+    return [axes[family](prepared.shape, sizes) for family, sizes in _token_sizes(config, prepared).items()]
+
+
+def _token_sizes(config: RunConfig, prepared: "Prepared") -> dict[str, list[int]]:
+    """By family, how many tokens may stay, or keep a row of their own; all besides."""
+    from evaluators.vocabulary import exact_rows
+
     if not config.space.vocabulary or prepared.vocabulary is None:
-        return []
+        return {}
     sizes = [exact_rows(prepared.vocabulary, share) for share in config.space.vocabulary.shares]
-    axis = VocabularyAxis if _exact_rows(config) is None else RareAxis
-    return [axis(prepared.shape, sizes)]
+    return {"vocabulary" if _exact_rows(config) is None else "rare": sizes}
 
 
 def _recipe(config: RunConfig, prepared: "Prepared") -> Recipe:
@@ -439,28 +445,44 @@ def speeds(space: Space, prepared: "Prepared") -> Figures:
     return changed
 
 
-def sampler(config: RunConfig, record: Record, space: Space, prepared: "Prepared") -> Sampler:
+def sampler(
+    config: RunConfig, record: Record, space: Space, prepared: "Prepared", folder: Path, display: Display
+) -> Sampler:
     """What proposes designs from all that the record holds."""
     from search.samplers import optuna_bridge as bridge
     from search.samplers.auto import AutoSampler
 
     common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials or TRIALS}
     if config.search.sampler == "auto":
-        return AutoSampler(record, space, foreseer=_foreseer(config, space, prepared), **common)
+        return AutoSampler(record, space, foreseer=_foreseer(config, space, prepared, folder, display), **common)
     makers = {"nsga2": bridge.nsga2, "tpe": bridge.tpe, "gp": bridge.gp, "random": bridge.random}
     return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
 
 
-def _foreseer(config: RunConfig, space: Space, prepared: "Prepared") -> Foreseer | None:
+def _foreseer(config: RunConfig, space: Space, prepared: "Prepared", folder: Path, display: Display) -> Foreseer | None:
     """What is known of members beforehand; None where proposals are to do without."""
+    from evaluators.damage import FILE, Varied, damage
     from evaluators.foresight import TransformerForesight
 
     if not config.search.surrogate:
         return None
+    runtime, sizes = prepared.assignment.runtime, _token_sizes(config, prepared)
+    narrower = {
+        name: [width for width in widths if width != runtime.bits[0]]
+        for name, widths in _widths(config, runtime).items()
+    }
+    varied = Varied(
+        bits=narrower["blocks"],
+        embeddings=narrower["tables"],
+        kinds=attention_kinds(config),
+        levels=compression_levels(config),
+        vocabulary=sizes.get("vocabulary", ()),
+        exact=sizes.get("rare", ()),
+    )
+    alone = damage(prepared.workload, prepared.importance, varied, folder / FILE, display.stage)
     rng = Random(config.search.seed)
     designs = [*space.seeds()[:_SIZED_SEEDS], *(space.sample(rng) for _ in range(_SIZED_SAMPLES))]
-    sized = [space.decode(design) for design in designs]
-    return TransformerForesight.fitted(prepared.workload, prepared.importance, prepared.narrowed, sized)
+    return TransformerForesight.fitted(prepared.workload, alone, [space.decode(design) for design in designs])
 
 
 def race(config: RunConfig, record: Record) -> Callable[[], Race | None]:

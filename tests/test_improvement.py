@@ -19,14 +19,15 @@ FAIR = {"latency": 8.0, "size": 32e6, "throughput": 100.0}
 
 
 class TestSurrogate:
-    def test_a_sum_is_learned_from_few_observations(self) -> None:
+    def test_a_function_of_many_features_is_learned_from_few_observations(self) -> None:
         rng = np.random.default_rng(0)
         features = rng.uniform(size=(40, 12))
         weights = rng.normal(size=12)
         surrogate = Surrogate()
         surrogate.fit(features[:30], features[:30] @ weights)
         mean, _ = surrogate.predict(features[30:])
-        assert np.abs(mean - features[30:] @ weights).max() < 0.2 * np.std(features @ weights)
+        error = np.sqrt(np.mean((mean - features[30:] @ weights) ** 2))
+        assert error < 0.15 * np.std(features @ weights)
 
     def test_it_is_surer_near_what_it_saw(self) -> None:
         features = np.random.default_rng(0).uniform(size=(30, 4))

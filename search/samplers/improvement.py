@@ -127,7 +127,7 @@ class Improvement:
         used = list(dict.fromkeys([*best[-_MOST // 2 :], *reversed(range(len(places)))]))[:_MOST]
         features = np.array([self._seen[index].foresight.features for index in used])
         for objective, surrogate in self._surrogates.items():
-            values = [_to_learn(objective, self._seen[index].trial.values[objective.name]) for index in used]
+            values = [_left_over(objective, self._seen[index]) for index in used]
             surrogate.fit(features, np.array(values))
 
     def _ideas(self, points: Sequence[Place], gauge: Gauge) -> list[_Idea]:
@@ -155,26 +155,29 @@ class Improvement:
         known = [each for each in known if self._allowed(each[2])]
         if not known:
             return []
-        features = np.array([foresight.features for _, _, foresight in known])
-        guesses = {objective: self._guesses(objective, features) for objective in self._unforeseen}
+        guesses = {each: self._guesses(each, [foresight for _, _, foresight in known]) for each in self._unforeseen}
         return [
             _Idea(
                 design,
                 key,
                 tuple(
-                    gauge.place({**foresight.figures, **{o.name: guesses[o][index][turn] for o in guesses}})
+                    gauge.place({**foresight.figures, **{each.name: guesses[each][index][turn] for each in guesses}})
                     for turn in range(_GUESSES)
                 ),
             )
             for index, (design, key, foresight) in enumerate(known)
         ]
 
-    def _guesses(self, objective: Objective, features: "np.ndarray") -> list[list[float]]:
-        """Per design evenly likely figures, the best first."""
-        mean, deviation = self._surrogates[objective].predict(features)
+    def _guesses(self, objective: Objective, foresights: Sequence[Foresight]) -> list[list[float]]:
+        """For each of them evenly likely figures, the best first."""
+        mean, deviation = self._surrogates[objective].predict(np.array([each.features for each in foresights]))
         quantiles = norm.ppf((np.arange(_GUESSES) + 0.5) / _GUESSES)
         spread = mean[:, None] + np.outer(deviation, quantiles if objective.goal == "min" else -quantiles)
-        return [[_learned(objective, value) for value in row] for row in spread.tolist()]
+        firsts = [_first_guess(objective, each) for each in foresights]
+        return [
+            [_figure(objective, first + left_over) for left_over in row]
+            for first, row in zip(firsts, spread.tolist(), strict=True)
+        ]
 
     def _allowed(self, foresight: Foresight) -> bool:
         known = (bound for bound in self._record.bounds if bound.name in foresight.figures)
@@ -187,10 +190,21 @@ def _expected_gain(idea: _Idea, points: Sequence[Place], corner: Place) -> float
     return sum(hypervolume([*points, guess], corner) - before for guess in idea.guesses) / len(idea.guesses)
 
 
-def _to_learn(objective: Objective, value: float) -> float:
-    """Divergence and other costs by their logarithm, shares as they are."""
+def _left_over(objective: Objective, seen: _Seen) -> float:
+    """What the first guess leaves to be learned."""
+    return _scale(objective, seen.trial.values[objective.name]) - _first_guess(objective, seen.foresight)
+
+
+def _first_guess(objective: Objective, foresight: Foresight) -> float:
+    """On the scale that is learned on; 0 where there is none."""
+    known = foresight.expected.get(objective.name)
+    return 0.0 if known is None else _scale(objective, known)
+
+
+def _scale(objective: Objective, value: float) -> float:
+    """Shares as they are, everything else by its logarithm."""
     return value if objective.unit == "fraction" else math.log(max(value, 0.0) + _LITTLE)
 
 
-def _learned(objective: Objective, value: float) -> float:
-    return value if objective.unit == "fraction" else max(0.0, math.exp(value) - _LITTLE)
+def _figure(objective: Objective, scaled: float) -> float:
+    return scaled if objective.unit == "fraction" else max(0.0, math.exp(scaled) - _LITTLE)

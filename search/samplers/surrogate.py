@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
 Vector = NDArray[np.float64]
 
@@ -15,16 +15,15 @@ _MORE = 1.2
 
 
 class Surrogate:
-    """A sum over features, and what a smooth function of all of them adds to it.
+    """A function that is continuous but not smooth, for what a first guess leaves over.
 
-    The sum is the prior that parts add up; the smooth function learns where they do not.
+    Amplitude and noise are kept within bounds, in shares of what was observed: seeds that hardly differ would otherwise
+    make it sure of what it has not seen.
     """
 
     def __init__(self) -> None:
-        self._kernel: Kernel = (
-            ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, (1e-2, 1e2))
-            + ConstantKernel(1.0, (1e-3, 1e3)) * RBF(5.0, (0.5, 100.0))
-            + WhiteKernel(0.01, (1e-5, 1.0))
+        self._kernel: Kernel = ConstantKernel(0.5, (0.1, 4.0)) * Matern(1.0, (0.3, 10.0), nu=1.5) + WhiteKernel(
+            0.1, (0.02, 1.0)
         )
         self._fitted_to = 0
         self._centre = self._spread = np.zeros(0)
