@@ -82,7 +82,10 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
 def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = None) -> int:
     """Go on with a run; flags that were given replace the run's own settings."""
     before = read_config(folder)
-    config = RunConfig.parse(merged(before.model_dump(mode="json"), flags))
+    content = before.model_dump(mode="json")
+    if flags.get("search.sampler") not in (None, before.search.sampler):
+        content["search"]["trials"] = None  # what one sampler may spend is not another's: a recipe ends by itself
+    config = RunConfig.parse(merged(content, flags))
     refuse_foreign(config, flags)
     wiring.check(config)
     if wiring.compensates(config) != wiring.compensates(before):
@@ -308,16 +311,21 @@ def _walk(scene: _Scene, bounds: "tuple[Bound, ...]", runner: Runner, meter: Met
     sampler = wiring.walk_sampler(config, record, space, prepared)
     rows, watch = config.score_rows, scene.display.trial
     summary = loop(space, sampler, runner, record, rows=rows, meter=meter, watch=watch)
-    if (settled := sampler.result) is not None:
-        members = wiring.outcome(config, prepared, space, settled)
-        own = [trial for trial in map(record.trial, record.ended) if trial.recipe == name]
-        losses = {trial.key: trial.extras["loss"] for trial in own if trial.state == "complete"}
-        before, after = (losses.get(each.key) for each in (space.decode(space.identity()), members[0]))
-        if before is None or after is None:  # the original could not be evaluated, so there was no walk
-            return summary
-        if refits:
-            members = [*_refit(scene, members, record, runner), *members]
-        record.settle(Outcome(tuple(member.key for member in members), len(own), before, after))
+    if (settled := sampler.result) is None:
+        scene.display.say(
+            f"{name} is not at its end after {summary.done} designs. Go on with: paretoformer resume {scene.folder} "
+            f"--trials {2 * summary.done}"
+        )
+        return summary
+    members = wiring.outcome(config, prepared, space, settled)
+    own = [trial for trial in map(record.trial, record.ended) if trial.recipe == name]
+    losses = {trial.key: trial.extras["loss"] for trial in own if trial.state == "complete"}
+    before, after = (losses.get(each.key) for each in (space.decode(space.identity()), members[0]))
+    if before is None or after is None:  # the original could not be evaluated, so there was no walk
+        return summary
+    if refits:
+        members = [*_refit(scene, members, record, runner), *members]
+    record.settle(Outcome(tuple(member.key for member in members), len(own), before, after))
     return summary
 
 

@@ -144,16 +144,17 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def walked_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """AxFormer on a tiny encoder, its outcome fine-tuned again, then significance analysis in the same folder."""
+    """A short search on a tiny encoder; AxFormer, its outcome fine-tuned again, and significance analysis beside it."""
     folder = tmp_path_factory.mktemp("recipes")
     rows, encoder = write_rows(folder / "rows.csv", rows=400), write_encoder(folder / "encoder")
     (folder / "run.yaml").write_text(
-        f"model: {encoder}\ntask: {{file: {rows}}}\nsearch: {{workers: 1}}\n"
+        f"model: {encoder}\ntask: {{file: {rows}}}\nsearch: {{workers: 1, trials: 4}}\n"
         f"axformer: {{groups: 4, k: 6}}\nsignificance: {{groups: 4, k: 6}}\n{SHORT}"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))
-        assert run("search", folder / "run.yaml", "--sampler", "axformer", "--refit", "--out", folder / "run") == 0
+        assert run("search", folder / "run.yaml", "--out", folder / "run") == 0
+        assert run("resume", folder / "run", "--sampler", "axformer", "--refit") == 0
         assert run("resume", folder / "run", "--sampler", "significance", "--goal", "smaller") == 0
         yield folder / "run"
 
@@ -195,6 +196,20 @@ def test_a_walk_that_is_over_is_not_walked_again(walked_run: Path) -> None:
     before = Record.open(walked_run).counts()
     assert run("resume", walked_run, "--sampler", "significance", "--goal", "smaller") == 0
     assert Record.open(walked_run).counts() == before
+
+
+@pytest.mark.slow
+def test_a_walk_is_not_ended_by_what_the_search_might_spend(walked_run: Path) -> None:
+    searched = [trial for trial in Record.open(walked_run).trials() if trial.recipe == "search"]
+    assert len(searched) == 4
+    assert all(outcome.designs > 4 for outcome in Record.open(walked_run).results().values())
+
+
+@pytest.mark.slow
+def test_a_walk_that_was_cut_short_says_how_it_goes_on(walked_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("resume", walked_run, "--sampler", "significance", "--goal", "faster", "--trials", 2) == 0
+    assert "significance.faster is not at its end after 2 designs" in "".join(capsys.readouterr())
+    assert "significance.faster" not in Record.open(walked_run).results()
 
 
 @pytest.mark.slow
