@@ -21,18 +21,16 @@ class Race:
     Args:
         objectives: the run's but for the divergence.
         rivals: of each member to beat its divergence in nats, and its costs by those objectives.
-        most: divergence from which on nothing counts.
     """
 
     objectives: tuple[Objective, ...]
     rivals: tuple[tuple[float, tuple[float, ...]], ...]
-    most: float = math.inf
 
     def least(self, figures: Mapping[str, float]) -> float:
-        """The least divergence among the rivals that are as good in everything else."""
+        """The least divergence among the rivals that are as good in everything else; infinite where there are none."""
         costs = [objective.cost(figures[objective.name]) for objective in self.objectives]
         better = [kl for kl, own in self.rivals if all(theirs <= ours for theirs, ours in zip(own, costs, strict=True))]
-        return min([*better, self.most])
+        return min(better, default=math.inf)
 
 
 @dataclass(frozen=True)

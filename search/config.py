@@ -288,7 +288,7 @@ def _seconds(time: str | None) -> float | None:
 class VerifyConfig(Section):
     """How thoroughly front members are measured again.
 
-    `members`: at most so many; None: 24, or 8 where there was no search but a recipe, which settles on one.
+    `members`: at most so many; None: 24, or 4 where there was no search but a recipe, which settles on one.
     """
 
     members: int | None = Field(None, ge=1)

@@ -57,6 +57,7 @@ class Progress:
     Args:
         done: designs in a final state, earlier sessions included.
         failed: how many of them failed.
+        stopped: how many of them lost their race.
         duplicates: proposals thrown away unevaluated.
         total: designs in all.
         running: designs at work.
@@ -69,6 +70,7 @@ class Progress:
 
     done: int
     failed: int
+    stopped: int
     duplicates: int
     total: int
     running: int
@@ -173,6 +175,7 @@ class _Session:
         finished = record.finished()
         self._done = len(finished)
         self._failed = sum(trial.state == "failed" for trial in finished)
+        self._stopped = sum(trial.state == "stopped" for trial in finished)
         self._ended = 0
         self._evaluated = 0
         self._worked = 0.0
@@ -252,6 +255,7 @@ class _Session:
         self._ended += 1
         self._evaluated += evaluation.attempts > 0  # one that was looked up took none
         self._failed += trial.state == "failed"
+        self._stopped += trial.state == "stopped"
         self._worked += evaluation.seconds
         return trial
 
@@ -273,6 +277,7 @@ class _Session:
         return Progress(
             done=self._done,
             failed=self._failed,
+            stopped=self._stopped,
             duplicates=now.duplicates,
             total=self._meter.trials,
             running=len(self._running),

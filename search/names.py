@@ -17,7 +17,7 @@ RECIPES: Mapping[str, str] = {
     "significance": "what matters little is pruned, what matters little more approximated (arXiv 2010.03688v1)",
 }
 SAMPLERS: Mapping[str, str] = {
-    "auto": "moves around the front, and TPE for every fifth design (default)",
+    "auto": "what should add most to the front, by a surrogate; TPE for every fifth design (default)",
     "nsga2": "NSGA-II, a genetic algorithm for several objectives",
     "tpe": "multivariate tree-structured Parzen estimator",
     "gp": "Gaussian process; slow beyond a few dozen designs",

@@ -42,7 +42,7 @@ class Display:
 
     def trial(self, progress: Progress) -> None:
         """The search has come this far."""
-        figures = f"{progress.rate:.2f} designs/s, {progress.failed} failed"
+        figures = f"{progress.rate:.2f} designs/s, {progress.stopped} stopped early, {progress.failed} failed"
         name = "search"
         now = self._clock()
         if name != self._stage:

@@ -43,7 +43,7 @@ SUMMARY = "search.json"
 # Shares of a model's cost that recovery tries to do without.
 _STEEP_CUTS = (0.4, 0.55, 0.7)
 # Members verified, if nothing is said: of a search, and of a recipe alone, which settles on one.
-_MEMBERS, _MEMBERS_OF_RECIPES = 24, 8
+_MEMBERS, _MEMBERS_OF_RECIPES = 24, 4
 # A forecast times this many designs, spread over the ladder.
 _FORECAST_DESIGNS = 4
 

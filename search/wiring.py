@@ -411,7 +411,7 @@ def objectives(config: RunConfig) -> tuple[Objective, ...]:
     return named + (further if LATENCY in named else ())
 
 
-def _told(config: RunConfig) -> tuple[Objective, ...]:
+def told(config: RunConfig) -> tuple[Objective, ...]:
     """What trials are told: quality stands in for accuracy while searching."""
     quality = KL if config.quality == "kl" else ACCURACY
     return tuple(quality if each == ACCURACY else each for each in objectives(config))
@@ -428,9 +428,9 @@ def record(
     """The run's record, opened again if it exists; other limits or targets open a further study beside the old one."""
     storage = config.search.storage
     if not Record.exists(folder, storage=storage, study=study):
-        return Record.create(folder, objectives=_told(config), bounds=bounds, storage=storage, study=study)
+        return Record.create(folder, objectives=told(config), bounds=bounds, storage=storage, study=study)
     found = Record.open(folder, storage=storage, study=study)
-    return found.reopen_with(bounds, _told(config), speeds(space, prepared))
+    return found.reopen_with(bounds, told(config), speeds(space, prepared))
 
 
 def speeds(space: Space, prepared: "Prepared") -> Figures:
@@ -454,12 +454,12 @@ def sampler(
 
     common: Any = {"seeds": space.seeds(), "seed": config.search.seed, "trials": config.search.trials or TRIALS}
     if config.search.sampler == "auto":
-        return AutoSampler(record, space, foreseer=_foreseer(config, space, prepared, folder, display), **common)
+        return AutoSampler(record, space, foreseer=foreseer(config, space, prepared, folder, display), **common)
     makers = {"nsga2": bridge.nsga2, "tpe": bridge.tpe, "gp": bridge.gp, "random": bridge.random}
     return bridge.OptunaSampler(record, space, makers[config.search.sampler], **common)
 
 
-def _foreseer(config: RunConfig, space: Space, prepared: "Prepared", folder: Path, display: Display) -> Foreseer | None:
+def foreseer(config: RunConfig, space: Space, prepared: "Prepared", folder: Path, display: Display) -> Foreseer | None:
     """What is known of members beforehand; None where proposals are to do without."""
     from evaluators.damage import FILE, Varied, damage
     from evaluators.foresight import TransformerForesight

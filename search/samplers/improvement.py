@@ -20,7 +20,7 @@ from search.record import Record
 from search.samplers.gauge import Gauge, Place
 from search.samplers.moves import neighbour
 from search.samplers.surrogate import Surrogate
-from spaces.design import Design
+from spaces.design import Design, Member
 from spaces.objectives import Objective
 from spaces.space import Space
 
@@ -28,8 +28,10 @@ from spaces.space import Space
 _LEAST, _MOST = 8, 300
 # Designs thought of for each batch: from the front, then round by round around the best of them.
 _FIRST, _ROUNDS, _BEST, _AROUND = 48, 2, 6, 5
-# Designs proposed from one look at the record, and guesses at what each would come to.
+# Designs proposed from one look at the record, at least, and guesses at what each would come to.
 _BATCH, _GUESSES = 4, 5
+# Of the best ideas so many compete for each place in a batch.
+_PER_PLACE = 4
 _LITTLE = 1e-4  # nats, below which nothing shows
 
 
@@ -39,12 +41,12 @@ class _Seen:
     foresight: Foresight
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Idea:
     """A design that might be proposed, and the places that it is guessed to come to, from good to bad."""
 
     design: Design
-    key: str
+    member: Member
     guesses: tuple[Place, ...]
 
     @property
@@ -108,16 +110,16 @@ class Improvement:
         self._learn(gauge)
         within = [gauge.place(trial.values) for trial in complete if self._record.violation(trial) == 0]
         points = front([*within, *(idea.middle for idea in self._pending.values())], costs=tuple)
-        chosen: list[_Idea] = []
-        ideas = self._ideas(points, gauge)
-        while ideas and len(chosen) < _BATCH:
+        places = max(_BATCH, len(self._pending) // 2)  # many workers want many designs at once
+        ideas, chosen = self._ideas(points, gauge, places * _PER_PLACE), list[_Idea]()
+        while ideas and len(chosen) < places:
             gains = [_expected_gain(idea, points, gauge.corner) for idea in ideas]
             best = max(range(len(ideas)), key=gains.__getitem__)
             if gains[best] <= 0:
                 break
             chosen.append(ideas.pop(best))
             points.append(chosen[-1].middle)
-        self._pending |= {idea.key: idea for idea in chosen}
+        self._pending |= {idea.member.key: idea for idea in chosen}
         return [idea.design for idea in chosen]
 
     def _learn(self, gauge: Gauge) -> None:
@@ -130,42 +132,45 @@ class Improvement:
             values = [_left_over(objective, self._seen[index]) for index in used]
             surrogate.fit(features, np.array(values))
 
-    def _ideas(self, points: Sequence[Place], gauge: Gauge) -> list[_Idea]:
-        """New designs within the limits on what is foreseen, the likeliest to gain first."""
-        found: dict[str, _Idea] = {}
+    def _ideas(self, points: Sequence[Place], gauge: Gauge, most: int) -> list[_Idea]:
+        """New designs within the limits on what is foreseen, those that should gain most first."""
+        gains: dict[_Idea, float] = {}
         thought: Iterable[Design | None] = (self._first() for _ in range(_FIRST))
         for _ in range(_ROUNDS + 1):
-            for idea in self._guessed([design for design in thought if design is not None], gauge):
-                found.setdefault(idea.key, idea)
-            gains = {key: _expected_gain(idea, points, gauge.corner) for key, idea in found.items()}
-            best = sorted(found, key=gains.__getitem__, reverse=True)[:_BEST]
+            known = {idea.design for idea in gains}
+            fresh = {design for design in thought if design is not None and design not in known}
+            for idea in self._guessed(sorted(fresh, key=lambda design: design.key), gauge):
+                gains[idea] = _expected_gain(idea, points, gauge.corner)
+            ranked = sorted(gains, key=gains.__getitem__, reverse=True)
             thought = [
-                neighbour(found[key].design, self._space.knobs, self._rng) for key in best for _ in range(_AROUND)
+                neighbour(idea.design, self._space.knobs, self._rng) for idea in ranked[:_BEST] for _ in range(_AROUND)
             ]
-        return [found[key] for key in sorted(found, key=gains.__getitem__, reverse=True)[: _BATCH * _BEST]]
+        new: dict[str, _Idea] = {}
+        for idea in ranked:
+            if len(new) == most:
+                break
+            if not self._record.knows(idea.member.key):
+                new.setdefault(idea.member.key, idea)
+        return list(new.values())
 
     def _guessed(self, designs: Sequence[Design], gauge: Gauge) -> list[_Idea]:
-        """Those that are new and foreseen to be within the limits."""
+        """Those that are foreseen to be within the limits."""
         members = [self._space.decode(design) for design in designs]
-        known = [
-            (design, member.key, self._foreseer.foresee(member))
-            for design, member in zip(designs, members, strict=True)
-            if not self._record.knows(member.key)
-        ]
-        known = [each for each in known if self._allowed(each[2])]
+        foresights = [self._foreseer.foresee(member) for member in members]
+        known = [each for each in zip(designs, members, foresights, strict=True) if self._allowed(each[2])]
         if not known:
             return []
         guesses = {each: self._guesses(each, [foresight for _, _, foresight in known]) for each in self._unforeseen}
         return [
             _Idea(
                 design,
-                key,
+                member,
                 tuple(
                     gauge.place({**foresight.figures, **{each.name: guesses[each][index][turn] for each in guesses}})
                     for turn in range(_GUESSES)
                 ),
             )
-            for index, (design, key, foresight) in enumerate(known)
+            for index, (design, member, foresight) in enumerate(known)
         ]
 
     def _guesses(self, objective: Objective, foresights: Sequence[Foresight]) -> list[list[float]]:
