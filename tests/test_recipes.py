@@ -60,6 +60,7 @@ def figures(loss: float, latency: float = 1.0, size: float = 1.0) -> Figures:
     folds = {f"loss.{fold}": loss for fold in range(5)}
     return {
         "loss": loss,
+        "kl": max(0.0, loss - 1.0),
         "latency": latency,
         "size": size,
         "rows": 10,
@@ -108,6 +109,21 @@ def test_the_goal_decides_what_goes_first() -> None:
     either = {**dict.fromkeys(NARROW, 0.0), "attention_block.1": 0.015, "ffn_block.1": 0.015}
     assert "attention_block.1" in walked("faster", either)
     assert "ffn_block.1" in walked("smaller", either)
+
+
+def test_what_makes_a_model_less_sure_of_itself_is_not_insignificant() -> None:
+    """The loss of an over-confident model falls when parts go, while its answers change."""
+    start = space_of().identity()
+    walk = significance.walk(start, SHAPE, SignificanceSettings(goal="smaller", k=4), GROUPS, ())
+    design, settled = next(walk), None
+    while settled is None:
+        changed = design != start
+        found = {**figures(0.9 if changed else 1.0, size=0.5 if changed else 1.0), "kl": 0.2 * changed}
+        try:
+            design = walk.send(found)
+        except StopIteration as end:
+            settled = end.value
+    assert settled == start
 
 
 def test_accuracy_takes_only_what_lowers_the_loss() -> None:

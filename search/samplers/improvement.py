@@ -94,7 +94,8 @@ class Improvement:
         return self._queue.popleft() if self._queue else self._first()
 
     def _look(self) -> None:
-        """Take over what has ended since the last look."""
+        """Take over what has ended since the last look, and forget ideas that were turned down."""
+        self._pending = {key: idea for key, idea in self._pending.items() if self._record.knows(key)}
         for trial in map(self._record.trial, self._record.ended[self._looked :]):
             self._pending.pop(trial.key, None)
             if trial.knobs is not None and all(each.name in trial.values for each in self._unforeseen):

@@ -33,7 +33,7 @@ from search.record import Record
 from search.select import latency_ms, size_bytes
 from search.so_far import CONFIG
 
-TRIALS, MEMBERS = 60, 10
+TRIALS, MEMBERS = 60, 6
 REUSE_ROWS = 300
 # Bounds of the "done when", lines 2 and 3.
 SECONDS, REUSE, FASTER, SMALLER, LOSS = 600.0, 1.5, 2.5, 6.0, 0.005
