@@ -1,7 +1,9 @@
 import math
 import random
 
+import numpy as np
 import pytest
+from optuna._hypervolume import compute_hypervolume
 
 from search.front import contributions, front, front_hypervolume, hypervolume, normalised
 
@@ -51,6 +53,18 @@ def test_hypervolume_agrees_with_monte_carlo() -> None:
     draws = [(rng.random(), rng.random(), rng.random()) for _ in range(20_000)]
     share = sum(any(all(x <= y for x, y in zip(p, draw, strict=True)) for p in points) for draw in draws) / len(draws)
     assert hypervolume(points, (1.0, 1.0, 1.0)) == pytest.approx(share, abs=4 * math.sqrt(0.25 / len(draws)))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 4])
+def test_hypervolume_agrees_with_optunas(dimensions: int) -> None:
+    """Which is another implementation, by other algorithms."""
+    rng = random.Random(dimensions)
+    for _ in range(500):
+        points = [tuple(rng.uniform(0, 1.2) for _ in range(dimensions)) for _ in range(rng.randint(1, 15))]
+        reference = tuple(rng.uniform(0.8, 1.2) for _ in range(dimensions))
+        inside = [point for point in points if all(x <= r for x, r in zip(point, reference, strict=True))]
+        expected = compute_hypervolume(np.array(inside), np.array(reference)) if inside else 0.0
+        assert hypervolume(points, reference) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
