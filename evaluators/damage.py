@@ -23,7 +23,6 @@ from spaces.axes.quantization import LayerBits, Quantization
 from spaces.axes.rare import RareTokens
 from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
-from spaces.errors import RunError
 from spaces.objectives import KL, Complete
 from spaces.shape import ModelShape
 from spaces.whole import write_whole
@@ -106,13 +105,10 @@ def damage(workload: Workload, importance: Importance, varied: Varied, path: Pat
         varied: what is tried in each part.
         path: where it is kept.
         watch: told how many parts are measured.
-
-    Raises:
-        RunError: `path` is of another model or other rows.
     """
     known = Damage.read(path) if path.exists() else Damage({}, workload.origin)
-    if known.of != workload.origin:
-        raise RunError(f"{path} is of another model or other rows. Start a new run folder (--out).")
+    if known.of != workload.origin:  # it only says where to look, so that nothing depends on the old one
+        known = Damage({}, workload.origin)
     wide = workload.runtime.bits[0]
     wanted = {
         **_of_tables(workload.template.shape, varied, wide),

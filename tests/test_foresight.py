@@ -14,7 +14,6 @@ from spaces.axes.attention import AttentionAxis, forget_absent_attention
 from spaces.axes.pruning import Importance, LayerUnits, Pruning, PruningAxis, UnitCosts
 from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
 from spaces.design import Design, Member
-from spaces.errors import RunError
 from spaces.knobs import Scalar
 from spaces.objectives import Complete
 from spaces.shape import ModelShape
@@ -128,7 +127,7 @@ class TestDamage:
     def test_a_block_that_is_gone_is_a_case_of_its_own(self) -> None:
         assert self.parts(4, neurons=0) == pytest.approx(0.05)
 
-    def test_it_is_measured_once_and_of_one_model_only(
+    def test_what_is_known_of_the_same_model_is_not_measured_again(
         self, work: Workload, importance: Importance, tmp_path: Path
     ) -> None:
         told = list[int]()
@@ -143,6 +142,5 @@ class TestDamage:
         told.clear()
         assert measured(work, Varied(bits=(8,))) == first
         assert told == []
-        assert measured(work, Varied(bits=(8,), levels=())).alone == first.alone
-        with pytest.raises(RunError, match="another model"):
-            measured(replace(work, origin="other"), Varied())
+        assert measured(work, Varied(bits=(8, 4))).alone.items() > first.alone.items()
+        assert "0.ffn 8" not in measured(replace(work, origin="other"), Varied()).alone
