@@ -34,6 +34,17 @@ _SHARES = (0.0, 0.25, 0.5)
 BLOCKS = ("attention", "ffn")
 
 
+def shares(units: LayerUnits | None, shape: ModelShape) -> tuple[float, float]:
+    """Of a layer's heads and neurons, those that stay."""
+    return (0.0, 0.0) if units is None else (len(units.heads) / shape.heads, len(units.neurons) / shape.ffn)
+
+
+def tokens(member: Member) -> tuple[int | None, int | None]:
+    """How many rows of the word table stay, and how many are exact; None: all."""
+    found = {type(config): config for config in member.configs}
+    return getattr(found.get(Vocabulary), "size", None), getattr(found.get(RareTokens), "exact", None)
+
+
 @dataclass(frozen=True)
 class Damage:
     """Divergence in nats by part.
@@ -52,10 +63,10 @@ class Damage:
         pruning, bits, kinds = member.config(Pruning), widths(member, shape), attention(member, shape)
         found = [self._known(f"embeddings {bits.embeddings}"), self._known(f"head {bits.head}")]
         found.append(self._known(f"compression {compression(member).level}"))
-        found.append(sum(self._known(name) for name in _tokens(member)))
+        rows, exact = tokens(member)
+        found.append(self._known(f"vocabulary {rows}") + self._known(f"rare {exact}"))
         for layer, (units, block, kind) in enumerate(zip(pruning.layers, bits.layers, kinds.layers, strict=True)):
-            shares = (0.0, 0.0) if units is None else (len(units.heads) / shape.heads, len(units.neurons) / shape.ffn)
-            for name, share in zip(BLOCKS, shares, strict=True):
+            for name, share in zip(BLOCKS, shares(units, shape), strict=True):
                 found.append(self._cut(f"{layer}.{name}", share))
                 found.append(self._known(f"{layer}.{name} {getattr(block, name, None)}"))
             found.append(self._known(f"{layer}.attention {kind}"))
@@ -170,9 +181,3 @@ def _left(shape: ModelShape, importance: Importance, layer: int, block: str, sha
     ranked = sorted(units[block], key=lambda unit: (-scores[unit], unit))
     units[block] = tuple(sorted(ranked[: round(share * len(ranked))]))
     return LayerUnits(units["attention"], units["ffn"])
-
-
-def _tokens(member: Member) -> tuple[str, ...]:
-    found = {type(config): config for config in member.configs}
-    vocabulary, rare = found.get(Vocabulary), found.get(RareTokens)
-    return (f"vocabulary {getattr(vocabulary, 'size', None)}", f"rare {getattr(rare, 'exact', None)}")

@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Foresight
-from evaluators.damage import Damage
+from evaluators.damage import Damage, shares, tokens
 from evaluators.latency_terms import widths
 from evaluators.transformer import Workload
 from spaces.axes.compression import compression
-from spaces.axes.pruning import LayerUnits, Pruning
-from spaces.axes.rare import RareTokens
-from spaces.axes.vocabulary import Vocabulary
+from spaces.axes.pruning import Pruning
 from spaces.design import Member
 from spaces.objectives import KL, SIZE
-from spaces.shape import ModelShape
 
 Vector: TypeAlias = NDArray[np.float64]
 _LITTLE = 1e-4  # nats, below which nothing shows
@@ -60,24 +57,11 @@ class TransformerForesight:
         return Foresight({**self.workload.speeds(member), SIZE.name: size}, features, {KL.name: total})
 
 
-def _shares(units: LayerUnits | None, shape: ModelShape) -> tuple[float, float]:
-    return (0.0, 0.0) if units is None else (len(units.heads) / shape.heads, len(units.neurons) / shape.ffn)
-
-
-def _tokens(member: Member, shape: ModelShape) -> tuple[float, float]:
-    """Shares of the word table's rows that stay, and that are exact."""
-    found = {type(config): config for config in member.configs}
-    size = getattr(found.get(Vocabulary), "size", None)
-    exact = getattr(found.get(RareTokens), "exact", None)
-    rows = max(shape.vocab, 1)
-    return (1.0 if size is None else size / rows), (1.0 if exact is None else exact / rows)
-
-
 def _parts(member: Member, workload: Workload) -> Vector:
     """What bytes are a sum of: per width, blocks of either kind, weights, and rows of the word table, exact or not."""
     shape, known = workload.template.shape, workload.runtime.bits
-    pruning, bits = member.config(Pruning), widths(member, workload.template.shape)
-    rows, exact = _tokens(member, shape)
+    pruning, bits = member.config(Pruning), widths(member, shape)
+    rows, exact = (1.0 if each is None else each / max(shape.vocab, 1) for each in tokens(member))
     counts = {width: np.zeros(7) for width in known}
     counts[bits.embeddings][:3] += (1.0, rows, rows * (1 - exact))
     counts[bits.head][3] += 1.0
@@ -86,13 +70,10 @@ def _parts(member: Member, workload: Workload) -> Vector:
         if units is None or block is None:
             continue
         layers += 1
-        heads, neurons = _shares(units, shape)
+        heads, neurons = shares(units, shape)
         if block.attention is not None:
             counts[block.attention][4:] += (1.0, 0.0, heads)
         if block.ffn is not None:
-            counts[block.ffn][4:] += (0.0, 1.0, neurons * shape.ffn * shape.neuron_weights / _attention_weights(shape))
+            weights = neurons * shape.ffn * shape.neuron_weights / (shape.heads * shape.head_weights)
+            counts[block.ffn][4:] += (0.0, 1.0, weights)
     return np.concatenate([[1.0, layers, compression(member).level < 1], *counts.values()])
-
-
-def _attention_weights(shape: ModelShape) -> float:
-    return float(shape.heads * shape.head_weights)

@@ -67,9 +67,8 @@ def test_speeds_are_the_latency_models_and_bytes_nearly_the_files(
         member = space.decode(space.sample(rng))
         figures = foresight.foresee(member).figures
         assert {name: figures[name] for name in work.speeds(member)} == work.speeds(member)
-        assert figures["size"] == pytest.approx(
-            work.template.size(member), rel=0.1
-        )  # of so small a model, half is the graph
+        # Of so small a model, half is the graph.
+        assert figures["size"] == pytest.approx(work.template.size(member), rel=0.1)
 
 
 def test_members_that_answer_differently_differ_in_their_features(

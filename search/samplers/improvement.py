@@ -136,11 +136,13 @@ class Improvement:
     def _ideas(self, points: Sequence[Place], gauge: Gauge, most: int) -> list[_Idea]:
         """New designs within the limits on what is foreseen, those that should gain most first."""
         gains: dict[_Idea, float] = {}
+        known: dict[str, Design] = {}
         thought: Iterable[Design | None] = (self._first() for _ in range(_FIRST))
         for _ in range(_ROUNDS + 1):
-            known = {idea.design for idea in gains}
-            fresh = {design for design in thought if design is not None and design not in known}
-            for idea in self._guessed(sorted(fresh, key=lambda design: design.key), gauge):
+            fresh = {design.key: design for design in thought if design is not None}
+            fresh = {key: design for key, design in fresh.items() if key not in known}
+            known |= fresh
+            for idea in self._guessed(list(fresh.values()), gauge):
                 gains[idea] = _expected_gain(idea, points, gauge.corner)
             ranked = sorted(gains, key=gains.__getitem__, reverse=True)
             thought = [

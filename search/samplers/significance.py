@@ -29,7 +29,7 @@ class SignificanceSettings:
     Args:
         goal: `faster`: attention first, and only what the target runs faster; `smaller`: FFN first, and only what takes
             fewer bytes; `accurate`: FFN first, and every step must lower the loss, in most parts of the rows too.
-        prune: an element goes where the loss is then at most this much above the original's, relatively.
+        prune: an element goes where what is lost is then at most this share of the original's loss.
         approximate: likewise for fewer bits, or attention by matching signs; more than `prune`.
         descend: the parts of a block that stays are looked at where the loss without it would be at most this much
             above the best's.

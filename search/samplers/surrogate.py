@@ -1,6 +1,7 @@
 """A Gaussian process from a design's features to one figure. Knows numbers; knows nothing of designs or objectives."""
 
 import warnings
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
-Vector = NDArray[np.float64]
+Vector: TypeAlias = NDArray[np.float64]
 
 # Length scales, variances and noise are fitted anew when there are so many times as many observations.
 _MORE = 1.2

@@ -13,13 +13,13 @@ import math
 import random
 import statistics
 import tempfile
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from clocked import Clocked
 from report import Claim, table, write
 
 from evaluators.base import Foresight, Job, Score
@@ -33,9 +33,9 @@ from search.record import Record
 from search.samplers import optuna_bridge as bridge
 from search.samplers.auto import AutoSampler
 from search.samplers.base import Sampler
-from spaces.axes.pruning import Importance, PruningAxis
-from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
-from spaces.design import Design, Member
+from spaces.axes.pruning import Importance, Pruning, PruningAxis
+from spaces.axes.quantization import Quantization, QuantizationAxis, forget_absent_parts
+from spaces.design import Member
 from spaces.objectives import KL, LATENCY, SIZE, Complete, Evaluation
 from spaces.shape import ModelShape
 from spaces.space import Space
@@ -94,23 +94,6 @@ class Queue:
 
     def close(self) -> None:
         """Nothing runs."""
-
-
-class Clocked:
-    """A sampler whose asks are timed."""
-
-    def __init__(self, inner: Sampler) -> None:
-        self._inner = inner
-        self.seconds: list[float] = []
-
-    def ask(self) -> Design | None:
-        begin = time.perf_counter()
-        design = self._inner.ask()
-        self.seconds.append(time.perf_counter() - begin)
-        return design
-
-    def tell(self, evaluation: Evaluation) -> None:
-        self._inner.tell(evaluation)
 
 
 def _row(seed: int, name: str, quick: bool) -> dict[str, Any]:
@@ -177,9 +160,6 @@ class _Speeds:
 
 def _bytes(member: Member) -> float:
     """A byte for eight bits of every weight that stays, and a little for the graph."""
-    from spaces.axes.pruning import Pruning
-    from spaces.axes.quantization import Quantization
-
     pruning, bits = member.config(Pruning), member.config(Quantization)
     total = 2e5 + SHAPE.vocab * SHAPE.hidden * bits.embeddings / 8
     for units, block in zip(pruning.layers, bits.layers, strict=True):

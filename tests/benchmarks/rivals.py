@@ -8,6 +8,7 @@ for another's. Both propose designs of the flat space.
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from flat_space import SHARES
 
@@ -27,10 +28,9 @@ _BUDGETS, _OFFSPRING = 6, 4
 
 
 class Listed:
-    """Proposes designs of an iterator, no member twice; the identity first."""
+    """Proposes the designs of an iterator, no member twice."""
 
-    def __init__(self, record: Record, space: Space, designs: Iterator[Design]) -> None:
-        self._record = record
+    def __init__(self, space: Space, designs: Iterator[Design]) -> None:
         self._space = space
         self._designs = designs
         self._asked: set[str] = set()
@@ -58,7 +58,7 @@ class _Option:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The flat space's blocks, each with its options, and what the rest costs at its narrowest."""
+    """The flat space's blocks, and what designs cost by one weight of latency against bytes."""
 
     space: Space
     foreseer: Foreseer
@@ -66,12 +66,13 @@ class Blocks:
 
     def cost(self, design: Mapping[str, Scalar]) -> float:
         """Weighted latency and bytes over the original's."""
-        figures = [
-            self.foreseer.foresee(self.space.decode(Design(dict(each)))).figures
-            for each in (design, self.space.identity())
-        ]
-        shares = {name: figures[0][name] / figures[1][name] for name in ("latency", "size")}
+        figures = self.foreseer.foresee(self.space.decode(Design(design))).figures
+        shares = {name: figures[name] / self._original[name] for name in ("latency", "size")}
         return self.weight * shares["latency"] + (1 - self.weight) * shares["size"]
+
+    @cached_property
+    def _original(self) -> Mapping[str, float]:
+        return self.foreseer.foresee(self.space.decode(self.space.identity())).figures
 
     def options(self) -> list[list[_Option]]:
         """By block; costs are differences to the original's with narrow tables."""

@@ -19,17 +19,21 @@ Every method's trials are kept under results/search_quality/, and the command co
 import argparse
 import json
 import os
+import random
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clocked import Clocked
 from flat_space import flat_space
 from report import ROOT, Claim, table, write
 from rivals import Evolved, Listed, programmed
@@ -50,7 +54,7 @@ from search.runners.inline import InlineRunner
 from search.samplers import optuna_bridge as bridge
 from search.samplers.auto import AutoSampler, FrontMoves
 from search.samplers.base import Sampler
-from spaces.design import Design, Member
+from spaces.design import Member
 from spaces.objectives import Complete, Evaluation
 from spaces.space import Space
 from spaces.whole import write_whole
@@ -107,40 +111,16 @@ def _auto(record: Record, scene: Scene) -> Sampler:
 
 
 def _ladder(record: Record, scene: Scene) -> Sampler:
-    from random import Random
-
-    moves = FrontMoves(record, scene.ours, Random(scene.seed))
-    seeds = bridge.spread(scene.ours.seeds(), scene.designs)
-    return _Then(record, scene.ours, seeds, moves)
-
-
-class _Then:
-    """A list of designs, then moves, no member twice."""
-
-    def __init__(self, record: Record, space: Space, seeds: Sequence[Design], moves: bridge.Propose) -> None:
-        self._record, self._space, self._seeds, self._moves = record, space, list(seeds), moves
-        self._asked: set[str] = set()
-
-    def ask(self) -> Design | None:
-        for _ in range(500):
-            design = self._seeds.pop(0) if self._seeds else self._moves()
-            if design is None:
-                return None
-            key = self._space.decode(design).key
-            if key not in self._asked:
-                self._asked.add(key)
-                return design
-        return None
-
-    def tell(self, evaluation: Evaluation) -> None:
-        """Nothing to do."""
+    moves = FrontMoves(record, scene.ours, random.Random(scene.seed))
+    further = (design for _ in range(50 * scene.designs) if (design := moves()) is not None)
+    return Listed(scene.ours, chain(bridge.spread(scene.ours.seeds(), scene.designs), further))
 
 
 METHODS: Mapping[str, Method] = {
     OURS: Method(_auto, foresees=True, races=True),
     "ladder + moves": Method(_ladder),
     "programming": Method(
-        lambda record, scene: Listed(record, scene.flat, programmed(scene.flat, scene.foreseer, scene.designs)),
+        lambda record, scene: Listed(scene.flat, programmed(scene.flat, scene.foreseer, scene.designs)),
         flat=True,
         foresees=True,
     ),
@@ -244,23 +224,6 @@ class Shared:
         return replace(evaluation, predictions=None)
 
 
-class _Clocked:
-    """A sampler whose asking is timed."""
-
-    def __init__(self, inner: Sampler) -> None:
-        self._inner = inner
-        self.seconds = 0.0
-
-    def ask(self) -> Design | None:
-        begin = time.perf_counter()
-        design = self._inner.ask()
-        self.seconds += time.perf_counter() - begin
-        return design
-
-    def tell(self, evaluation: Evaluation) -> None:
-        self._inner.tell(evaluation)
-
-
 def _trials(folder: Path, name: str, scene: Scene, shared: Shared, config: RunConfig) -> list[dict[str, Any]]:
     """A method's trials in order, with what was spent until each ended."""
     path = folder / f"{name}.json"
@@ -270,10 +233,9 @@ def _trials(folder: Path, name: str, scene: Scene, shared: Shared, config: RunCo
     method = METHODS[name]
     space = scene.flat if method.flat else scene.ours
     own = folder / "runs" / name
-    for old in (own / "study.log",):
-        old.unlink(missing_ok=True)
+    shutil.rmtree(own, ignore_errors=True)  # of an interrupted benchmark
     record = Record.create(own, objectives=wiring.told(config), bounds=())
-    sampler = _Clocked(method.make(record, scene))
+    sampler = Clocked(method.make(record, scene))
     spent, ended = 0.0, list[dict[str, Any]]()
 
     def note(_: object) -> None:
@@ -287,7 +249,7 @@ def _trials(folder: Path, name: str, scene: Scene, shared: Shared, config: RunCo
                 "state": trial.state,
                 "values": dict(trial.values),
                 "drop": trial.extras.get("accuracy_drop_estimate"),
-                "clock": spent + sampler.seconds,
+                "clock": spent + sum(sampler.seconds),
             }
         )
 
