@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -91,7 +92,7 @@ class Member:
     configs: tuple[Config, ...]
     weights: str = "finetuned"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names this model everywhere: duplicates, caches, models/KEY, front.json."""
         return content_key({"decoded": self.decoded, "weights": self.weights})

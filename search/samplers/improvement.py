@@ -194,8 +194,16 @@ class Improvement:
 
 def _expected_gain(idea: _Idea, points: Sequence[Place], corner: Place) -> float:
     """Mean over the guesses of the volume that the design would add to what `points` dominate below `corner`."""
-    before = hypervolume(points, corner)
-    return sum(hypervolume([*points, guess], corner) - before for guess in idea.guesses) / len(idea.guesses)
+    return sum(_added(guess, points, corner) for guess in idea.guesses) / len(idea.guesses)
+
+
+def _added(place: Place, points: Sequence[Place], corner: Place) -> float:
+    """The volume that `place` alone would dominate: all of its own, less what `points` dominate of that."""
+    if any(cost >= worst for cost, worst in zip(place, corner, strict=True)):
+        return 0.0
+    own = math.prod(worst - cost for cost, worst in zip(place, corner, strict=True))
+    shared = [tuple(map(max, point, place)) for point in points]
+    return own - hypervolume(shared, corner)
 
 
 def _left_over(objective: Objective, seen: _Seen) -> float:

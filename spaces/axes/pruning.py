@@ -65,7 +65,10 @@ class Pruning:
 
 
 def _to_mask(indices: Sequence[int]) -> str:
-    return format(sum(1 << index for index in indices), "x")
+    digits, one = bytearray(b"0") * (max(indices, default=0) + 1), ord("1")
+    for index in indices:
+        digits[~index] = one
+    return format(int(digits, 2), "x")
 
 
 def _from_mask(mask: str) -> tuple[int, ...]:
