@@ -5,6 +5,7 @@ and predicted; the baseline's own milliseconds turn them back into time.
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ _INPUTS = 50
 _PER_LEVEL = 4
 # In one process alone, where the original's weights happen to lie shifts all ratios of a group by up to a tenth.
 _PROCESSES, _ROUNDS = 3, 9
+# Long calls are less noisy: when the original has had so many seconds, more rounds would only take time.
+_ENOUGH_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,10 @@ def calibrate(
     members = probes(shape, runtime.bits, timings + _PER_LEVEL * len(levels), seed, kinds, levels)
     rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
     timed: list[tuple[Member, float]] = []
-    fair_ms = []
+    fair_ms: list[float] = []
     for start in range(0, len(members), _GROUP):
-        group = members[start : start + _GROUP]
-        measured = _timed(template, runtime, group, rows, target, fair, seed + start, lane)
+        group, rounds = members[start : start + _GROUP], _rounds(fair_ms, len(rows))
+        measured = _timed(template, runtime, group, rows, target, fair, seed + start, rounds, lane)
         keep(measured.timings)
         original = measured["fair"].mean_ms
         timed += [(member, measured[member.key].mean_ms / original) for member in group]
@@ -189,6 +192,14 @@ def calibrate(
         fair_ms=float(np.median(fair_ms)),
         target_key=target.key,
     )
+
+
+def _rounds(fair_ms: Sequence[float], inputs: int) -> int:
+    """Rounds of the next group, given the original's mean latency in earlier ones."""
+    if not fair_ms:
+        return _ROUNDS
+    seconds = inputs * float(np.median(fair_ms)) / 1000  # of a round
+    return min(_ROUNDS, max(_PROCESSES, math.ceil(_ENOUGH_SECONDS / seconds)))
 
 
 def _shortened(
@@ -211,6 +222,7 @@ def _timed(
     target: Target,
     fair: Path,
     seed: int,
+    rounds: int,
     lane: Lane | None,
 ) -> Measurement:
     """Latencies of `group` by key and of the original, which took turns with them in fresh processes."""
@@ -221,7 +233,7 @@ def _timed(
             path = Path(folder) / f"{member.key}{Path(runtime.filename).suffix}"
             path.write_bytes(template.assemble(member))
             contenders.append(Contender(member.key, kind, path))
-        return measure(contenders, rows, target=target, rounds=_ROUNDS, processes=_PROCESSES, seed=seed, lane=lane)
+        return measure(contenders, rows, target=target, rounds=rounds, processes=_PROCESSES, seed=seed, lane=lane)
 
 
 def fitted(
