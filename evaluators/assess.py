@@ -130,18 +130,21 @@ class TransformerAssessor:
         rows = min(len(one), len(other))
         return agreement(one[:rows], other[:rows])
 
-    def time(self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None) -> Mapping[str, Timing]:
+    def time(
+        self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None, times: int = 1
+    ) -> Mapping[str, Timing]:
         """Latency of members and baselines beside each other; every round goes to timings.csv.
 
-        Members that were timed lately are not timed again, and baselines only beside others.
+        Members that were timed lately are not timed again, unless more rounds are wanted, and baselines only beside
+        others.
         """
         baselines, target = self._baseline_folders(), target or self._work.target
         kept = self._kept_timings(target)
-        known = {} if kept is None else kept.find({**baselines, **folders})
+        known = {} if kept is None or times > 1 else kept.find({**baselines, **folders})
         if known.keys() >= {*baselines, *folders}:
             return {name: each.timing for name, each in known.items()}
         missing = {**baselines, **{name: folder for name, folder in folders.items() if name not in known}}
-        measured = self._measure([contender(name, folder) for name, folder in missing.items()], watch, target)
+        measured = self._measure([contender(name, folder) for name, folder in missing.items()], watch, target, times)
         fresh = timings(measured, baselines, self._work.seed)
         if kept is not None:
             kept.keep(missing, fresh)
@@ -173,7 +176,7 @@ class TransformerAssessor:
             later={name: timing(measured, _AS_STAGE.format(name), (), seed) for name in folders},
         )
 
-    def _measure(self, contenders: Sequence[Contender], watch: Watch, target: Target) -> Measurement:
+    def _measure(self, contenders: Sequence[Contender], watch: Watch, target: Target, times: int = 1) -> Measurement:
         """Latencies on the timed search rows; every round goes to timings.csv."""
         timed = self._prepared.texts.search.take(self.timed_rows)
         measured = measure(
@@ -181,7 +184,7 @@ class TransformerAssessor:
             timed_inputs(self._prepared.workload.splits["search"], self.timed_rows, target),
             texts=timed.texts,
             target=target,
-            rounds=self._rounds,
+            rounds=times * self._rounds,
             processes=self._processes,
             seed=self._work.seed,
             progress=lambda done, total: watch("timing", done, total),

@@ -186,6 +186,17 @@ class Timing:
     per_call_ms: tuple[float, ...] = ()
     bands: tuple[Band, ...] = ()
 
+    def scaled(self, times: float) -> "Timing":
+        """The same where everything takes `times` as long; speed-ups are ratios and stay."""
+        return replace(
+            self,
+            mean_ms=self.mean_ms * times,
+            p50_ms=self.p50_ms * times,
+            p95_ms=self.p95_ms * times,
+            per_call_ms=tuple(ms * times for ms in self.per_call_ms),
+            bands=tuple(replace(band, mean_ms=band.mean_ms * times) for band in self.bands),
+        )
+
 
 @dataclass(frozen=True)
 class StageTimings:
@@ -279,9 +290,11 @@ class Assessor(Builder, Protocol):
         """Share of the rows that both have on which the predicted class is equal."""
         ...
 
-    def time(self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None) -> Mapping[str, Timing]:
+    def time(
+        self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None, times: int = 1
+    ) -> Mapping[str, Timing]:
         """Latency at a target, the first if None, of every folder and of the baselines, which alternate with them in
-        fresh processes."""
+        fresh processes; in so many `times` as many rounds as usual."""
         ...
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:

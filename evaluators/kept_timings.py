@@ -7,7 +7,7 @@ original, which every session times: its latency now over its latency then scale
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,8 @@ class Kept:
     fair_ms: float
 
     def now(self, fair_ms: float) -> Timing:
-        """The timing as it would be where the original takes so long; speed-ups are ratios and stay."""
-        drift, then = fair_ms / self.fair_ms, self.timing
-        return replace(
-            then,
-            mean_ms=then.mean_ms * drift,
-            p50_ms=then.p50_ms * drift,
-            p95_ms=then.p95_ms * drift,
-            per_call_ms=tuple(ms * drift for ms in then.per_call_ms),
-            bands=tuple(replace(band, mean_ms=band.mean_ms * drift) for band in then.bands),
-        )
+        """The timing as it would be where the original takes so long."""
+        return self.timing.scaled(fair_ms / self.fair_ms)
 
 
 def _timing(kept: Mapping[str, Any]) -> Timing:

@@ -288,7 +288,9 @@ def _seconds(time: str | None) -> float | None:
 class VerifyConfig(Section):
     """How thoroughly front members are measured again.
 
-    `members`: at most so many; None: 24, or 4 where there was no search but a recipe, which settles on one.
+    `members`: at most so many; None: 24, or 4 where there was no search but a recipe, which settles on one;
+    `remeasure`: how often neighbours in speed are timed again, each time twice as long, while noise hides which of them
+    is faster.
     """
 
     members: int | None = Field(None, ge=1)
@@ -296,6 +298,7 @@ class VerifyConfig(Section):
     rounds: int = Field(9, ge=3)
     processes: int = Field(3, ge=1)
     inputs: int = Field(100, ge=10)
+    remeasure: int = Field(2, ge=0, le=5)
 
 
 class FinetuneConfig(Section):

@@ -220,6 +220,8 @@ class MemberFigures:
         artifact: its folder, relative to the run's.
         by_target: figures on further targets, by label.
         note: why it was demoted or counts as collapsed; such a member is never picked.
+        ties: keys of verified members that nothing tells it from.
+        beaten_by: keys of those that are surely better in something and no worse in anything.
     """
 
     key: str
@@ -240,6 +242,8 @@ class MemberFigures:
     artifact: str | None = None
     by_target: Mapping[str, TargetFigures] = field(default_factory=dict)
     note: str | None = None
+    ties: tuple[str, ...] = ()
+    beaten_by: tuple[str, ...] = ()
 
     def seen_from(self, label: str) -> Self:
         """The same member with its figures on a further target in the first place; no latency where none is known."""
@@ -262,6 +266,8 @@ class MemberFigures:
             "artifact": self.artifact,
             "by_target": {label: figures.to_json() for label, figures in self.by_target.items()},
             "note": self.note,
+            "ties": list(self.ties),
+            "beaten_by": list(self.beaten_by),
         }
 
     @classmethod
@@ -276,6 +282,7 @@ class MemberFigures:
                 "latency": _latency(document),
                 "size": _size(document),
                 "throughput": _throughput(document),
+                **{name: tuple(document.get(name, ())) for name in ("ties", "beaten_by")},  # older files have none
                 "by_target": {
                     label: TargetFigures.from_json(figures) for label, figures in document["by_target"].items()
                 },

@@ -79,6 +79,9 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
     parts = [_columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    remarks = [(tables.short(row.key), row.remarks) for row in [*rows, *cascades] if row.remarks]
+    if remarks:
+        parts.append("\n".join(f"{key}: {remark}" for key, remark in remarks))
     if len(loaded.labels) > 1:
         parts.append("mean latency by target, ms:")
         parts.append(_columns(*tables.target_table(loaded, [row.key for row in rows])))

@@ -11,6 +11,7 @@ from search.gain_pick import with_gain
 from search.members import accuracy_figure, latency_figure, measured_hypervolume, note
 from search.picks import certified_picks
 from search.select import meets
+from search.standing import with_standings
 from spaces.target import Target
 
 
@@ -96,7 +97,7 @@ def _answered(front: FrontFile, found: Mapping[str, Remeasured]) -> FrontFile:
     cascades = any(member.kind == "cascade" for member in verified)
     return replace(
         front,
-        members=members,
+        members=tuple(with_standings(members)),
         picks=answers,
         certificate=certificate,
         gain=gain,

@@ -427,6 +427,7 @@ def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:
         confirming=confirming(config),
         search=json.loads(summary.read_text()) if summary.exists() else {},
         gains=config.quality == "metric",
+        remeasure=config.verify.remeasure,
     )
     front = verify_front(situation, scene.display.stage)
     present.write_pictures(folder, scene.display.say)

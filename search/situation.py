@@ -27,6 +27,8 @@ class Situation:
         fair: figures of the original that are known beforehand, by objective.
         objectives: what the front is over, once verified.
         members: how many to verify.
+        remeasure: how often neighbours in speed are timed again, twice as long each time, while noise hides which is
+            faster.
         cascades: how many to build of them.
         confidence: of the certificate.
         seed: of the run.
@@ -57,6 +59,7 @@ class Situation:
     search: Mapping[str, float]
     confirming: Collection[str] = ()
     gains: bool = False
+    remeasure: int = 0
 
     @property
     def first(self) -> Target:

@@ -111,6 +111,15 @@ class Row:
     verified: bool
     meets_limits: bool | None
     note: str
+    ties: tuple[str, ...] = ()
+    beaten_by: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> str:
+        """What the columns do not say: why it must not be picked, who beats it, who is as good."""
+        beaten = f"beaten by {_listed(self.beaten_by)}" if self.beaten_by else ""
+        tied = f"cannot be told from {_listed(self.ties)}" if self.ties else ""
+        return "; ".join(filter(None, (self.note, beaten, tied)))
 
     @property
     def predicted(self) -> bool:
@@ -174,6 +183,10 @@ def target_table(front: FrontFile, keys: Sequence[str]) -> tuple[tuple[str, ...]
 def short(key: str) -> str:
     """A member's key as tables show it; a baseline's name is shown whole."""
     return key if len(key) < _KEY_DIGITS else key[:8]
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(map(short, keys))
 
 
 def _timed(latency: LatencyFigure | None) -> str:
@@ -281,6 +294,8 @@ def _row(member: MemberFigures, picks: tuple[str, ...], whole: Parts | None) -> 
         verified=member.verified,
         meets_limits=member.meets_limits,
         note=member.note or "",
+        ties=member.ties,
+        beaten_by=member.beaten_by,
     )
 
 
@@ -293,7 +308,7 @@ def _flat(row: Row) -> dict[str, Any]:
         elif name == "speedup":
             flat |= {f"speedup_{baseline}": value.get(baseline) for baseline in ("fair", "one_liner", "pipeline")}
         else:
-            flat[name] = " ".join(value) if name == "picks" else value
+            flat[name] = " ".join(value) if isinstance(value, tuple) else value
     return flat
 
 

@@ -29,6 +29,7 @@ from search.picks import certified_picks, recipe_picks
 from search.record import Record, Trial
 from search.select import meets
 from search.situation import Situation
+from search.standing import unsettled, with_standings
 from search.verify_cascades import Verified, verify_cascades
 from search.verify_gains import compete, finalists
 from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, latency_at
@@ -62,6 +63,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         verified(situation.folder, each, situation.assessor, _of(each.trial.key, timings), fair_bytes)
         for each in exported
     ]
+    members = _told_apart(situation, members, watch)
     members = [replace(member, meets_limits=_within(member, situation.bounds)) for member in members]
     members = _with_throughput(situation, members, watch)
     sound = {member.key for member in members if member.note is None}
@@ -87,7 +89,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         hypervolume_with_cascades=(
             measured_hypervolume([*members, *cascades], baselines["fair"], situation.objectives) if cascades else None
         ),
-        members=tuple(_with_test(each, figures) for each in (*members, *cascades, *rest)),
+        members=tuple(_with_test(each, figures) for each in (*with_standings([*members, *cascades]), *rest)),
         picks=answers,
         certificate=certificate,
         gain=gain,
@@ -199,6 +201,26 @@ def _built(situation: Situation, trial: Trial) -> Exported:
     folder = situation.folder / "models" / trial.key
     situation.assessor.build(member, folder)
     return Exported(trial, member, folder)
+
+
+def _told_apart(situation: Situation, members: list[MemberFigures], watch: Watch) -> list[MemberFigures]:
+    """Neighbours in speed timed again, each time twice as long, until noise no longer hides which of them is faster."""
+    for turn in range(situation.remeasure if situation.targets[situation.first] else 0):
+        keys = unsettled(with_standings(members))
+        if not keys:
+            break
+        folders = {key: situation.folder / "models" / key for key in keys}
+        found = situation.assessor.time(folders, watch, situation.first, times=2 ** (turn + 1))
+        members = [_timed_again(member, found) if member.key in keys else member for member in members]
+    return members
+
+
+def _timed_again(member: MemberFigures, found: Mapping[str, Timing]) -> MemberFigures:
+    """With the ratios of the new rounds, and the milliseconds that they mean where the others were timed."""
+    then, now = member.latency, found[member.key]
+    assert then is not None
+    fair_ms = then.mean_ms * then.speedup["fair"].value
+    return replace(member, latency=latency_figure(now.scaled(fair_ms / found["fair"].mean_ms)))
 
 
 def _within(member: MemberFigures, bounds: Sequence[Bound]) -> bool:
