@@ -170,28 +170,60 @@ def calibrate(
         ParetoformerError: a probe cannot be loaded or timed.
     """
     members = probes(shape, runtime.bits, timings + _PER_LEVEL * len(levels), seed, kinds, levels)
-    rows = [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
-    timed: list[tuple[Member, float]] = []
+    rows = timed_rows(inputs, seed)
+    timed = time_beside(
+        members, template, runtime, rows, target=target, fair=fair, seed=seed, progress=progress, lane=lane, keep=keep
+    )
+    return fitted(
+        shape,
+        runtime.bits,
+        list(zip(members, timed.ratios, strict=True)),
+        kinds=tuple(kinds),
+        levels=_shortened(levels, template, rows, target.batch_size),
+        held_out=min(held_out, len(members) // 2),
+        fair_ms=timed.fair_ms,
+        target_key=target.key,
+    )
+
+
+def timed_rows(inputs: Sequence[Inputs], seed: int) -> list[Inputs]:
+    """Those that a calibration times: up to 50, spread over the lengths."""
+    return [inputs[row] for row in sample_inputs(Encoded(tuple(inputs), ()), _INPUTS, seed=seed)]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Mean latencies of members over the original's beside them, in their order, and the original's own in ms."""
+
+    ratios: tuple[float, ...]
+    fair_ms: float
+
+
+def time_beside(
+    members: Sequence[Member],
+    template: Template,
+    runtime: Runtime,
+    rows: Sequence[Inputs],
+    *,
+    target: Target,
+    fair: Path,
+    seed: int,
+    progress: Progress | None = None,
+    lane: Lane | None = None,
+    keep: Keep = lambda rows: None,
+) -> Timed:
+    """Assemble members and time them, a few at a time in turns with the original; arguments as of `calibrate`."""
+    ratios: list[float] = []
     fair_ms: list[float] = []
     for start in range(0, len(members), _GROUP):
         group, rounds = members[start : start + _GROUP], _rounds(fair_ms, len(rows))
         measured = _timed(template, runtime, group, rows, target, fair, seed + start, rounds, lane)
         keep(measured.timings)
-        original = measured["fair"].mean_ms
-        timed += [(member, measured[member.key].mean_ms / original) for member in group]
-        fair_ms.append(original)
+        fair_ms.append(measured["fair"].mean_ms)
+        ratios += [measured[member.key].mean_ms / fair_ms[-1] for member in group]
         if progress is not None:
-            progress(len(timed), len(members))
-    return fitted(
-        shape,
-        runtime.bits,
-        timed,
-        kinds=tuple(kinds),
-        levels=_shortened(levels, template, rows, target.batch_size),
-        held_out=min(held_out, len(timed) // 2),
-        fair_ms=float(np.median(fair_ms)),
-        target_key=target.key,
-    )
+            progress(len(ratios), len(members))
+    return Timed(tuple(ratios), float(np.median(fair_ms)))
 
 
 def _rounds(fair_ms: Sequence[float], inputs: int) -> int:
