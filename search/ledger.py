@@ -29,6 +29,10 @@ COLUMNS = (
 )
 
 
+# An estimate from all logits is steadier than the drop counted on few labels.
+_DROPS = ("accuracy_drop_estimate", "expected_drop", "accuracy_drop")
+
+
 @dataclass(frozen=True)
 class Trial:
     """One design's way through a run.
@@ -71,6 +75,16 @@ class Trial:
     error: str | None
     parents: tuple[str, ...] = ()
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """All that is known, objectives or not."""
+        return {**self.extras, **self.values}
+
+    @property
+    def drop(self) -> float | None:
+        """Drop of accuracy on the search rows, the steadiest figure of it; None without labels."""
+        return next((self.figures[name] for name in _DROPS if name in self.figures), None)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,7 +113,6 @@ def excesses(bounds: Sequence[Bound], values: Mapping[str, float], extras: Mappi
 
 def _figure(name: str, values: Mapping[str, float], extras: Mapping[str, float]) -> float:
     known = {**extras, **values}
-    # An estimate from all logits is steadier than the drop counted on few labels.
     for candidate in (f"{name}_estimate", name):
         if candidate in known:
             return known[candidate]

@@ -37,7 +37,7 @@ class Exported:
 
 def unverified(trial: Trial, note: str | None = None) -> MemberFigures:
     """What is known before verification: figures on the search rows, predictions of latency and size."""
-    known = {**trial.extras, **trial.values}
+    known = trial.figures
     latency, size = known.get("latency"), known.get("size")
     further = [name for name in known if name.startswith(f"{LATENCY.name}{AT}")]
     bytes_ = None if size is None else SizeFigure(int(size), 0)

@@ -308,20 +308,18 @@ def _with_extras(evaluation: Evaluation, figures: Mapping[str, float]) -> Evalua
 
 
 def _drop(trial: Trial) -> float:
-    """Drop of accuracy on the search rows: the steadiest figure that is known."""
-    known = {**trial.extras, **trial.values}
-    return next(known[name] for name in ("accuracy_drop_estimate", "expected_drop", "accuracy_drop") if name in known)
+    assert trial.drop is not None, "recovery is of labelled rows"
+    return trial.drop
 
 
 def _costs(trial: Trial) -> tuple[float, float]:
     """Latency in ms and size in bytes, whether they are objectives or not."""
-    known = {**trial.extras, **trial.values}
-    return known["latency"], known["size"]
+    return trial.figures["latency"], trial.figures["size"]
 
 
 def _price(start: Trial, lower: Trial) -> float:
     """Quality that a lower grade costs per byte that it saves."""
-    quality = [{"kl": _drop(trial), **trial.extras, **trial.values}["kl"] for trial in (start, lower)]
+    quality = [trial.figures.get("kl", _drop(trial)) for trial in (start, lower)]
     return (quality[1] - quality[0]) / max(1.0, _costs(start)[1] - _costs(lower)[1])
 
 

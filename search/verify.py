@@ -156,7 +156,7 @@ def _chosen(situation: Situation, on_front: Sequence[Trial]) -> set[str]:
 
 
 def _point(trial: Trial) -> Point:
-    lost = 1.0 + ACCURACY.cost({**trial.extras, **trial.values}.get("accuracy", 0.0))
+    lost = 1.0 + ACCURACY.cost(trial.figures.get("accuracy", 0.0))
     # Where accuracy was what search was told, the front is over it, and closeness to the original is no merit.
     quality = lost if ACCURACY.name in trial.values else trial.extras.get("kl", lost)
     return Point(

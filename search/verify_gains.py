@@ -21,7 +21,7 @@ def compete(situation: Situation, watch: Watch) -> Contest:
         kept = situation.folder / "predictions" / f"{trial.key}.npz"
         if kept.is_file():
             losses = situation.assessor.losses("search", kept.read_bytes())
-            found.append(Contender(trial.key, {**trial.extras, **trial.values}["latency"], losses))
+            found.append(Contender(trial.key, trial.figures["latency"], losses))
     return contest(
         found,
         _original(situation),

@@ -19,7 +19,6 @@ Place: TypeAlias = tuple[float, ...]
 # Where no trial has lost anything yet.
 _DROP_PER_NAT = 0.2
 _LITTLE = 1e-4
-_DROPS = ("accuracy_drop_estimate", "accuracy_drop")
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,7 @@ class Gauge:
 
 def drop_per_nat(trials: Sequence[Trial]) -> float:
     """Share of accuracy lost for each nat of divergence, from trials that lose something, but not everything."""
-    pairs = [
-        (next((trial.extras[name] for name in _DROPS if name in trial.extras), 0.0), trial.values.get(KL.name, 0.0))
-        for trial in trials
-    ]
+    pairs = [(trial.drop or 0.0, trial.values.get(KL.name, 0.0)) for trial in trials]
     lost = [(drop, kl) for drop, kl in pairs if 0 < drop <= 2 * ACCURACY_RANGE]
     divergence = sum(kl for _, kl in lost)
     return sum(drop for drop, _ in lost) / divergence if divergence > 0 else _DROP_PER_NAT

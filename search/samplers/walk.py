@@ -74,7 +74,7 @@ class WalkSampler:
 
     def _known(self) -> dict[str, Figures | None]:
         trials = map(self._record.trial, self._record.ended)
-        return {t.key: {**t.extras, **t.values} if t.state == "complete" else None for t in trials}
+        return {t.key: t.figures if t.state == "complete" else None for t in trials}
 
     def _running(self) -> set[str]:
         return {trial.key for trial in self._record.interrupted()}
