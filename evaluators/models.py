@@ -26,6 +26,8 @@ from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
 
 _HUB_SECONDS = 5
+# Settings of fine-tuning that came later: as long as they are off, what was fine-tuned before them is found again.
+_LATER = (("averaged", 1), ("consistency", 0.0))
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def ensure_finetuned(
         "weights": weights_sha256(model),
         "train": texts.train.sha256,
         "classes": task.classes,
-        "settings": {name: value for name, value in asdict(settings).items() if (name, value) != ("averaged", 1)},
+        "settings": {name: value for name, value in asdict(settings).items() if (name, value) not in _LATER},
         "seed": seed,
         "max_length": max_length,
         "torch": torch.__version__,

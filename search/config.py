@@ -305,6 +305,7 @@ class FinetuneConfig(Section):
     """Used where the model has no head for the task.
 
     `epochs`, None: 3, or as many as make 120 steps; `averaged`: fine-tunings whose weights are averaged into one model;
+    `consistency`: weight of the divergence between two answers under different dropout, against overfitting few rows;
     `max_length` is of all later inputs too, None: the task's own.
     """
 
@@ -312,6 +313,7 @@ class FinetuneConfig(Section):
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(32, ge=1)
     averaged: int = Field(1, ge=1)
+    consistency: float = Field(0.0, ge=0)
     max_length: int | None = Field(None, ge=8)
 
 

@@ -124,6 +124,7 @@ def assignment(config: RunConfig) -> "Assignment":
             learning_rate=config.finetune.learning_rate,
             batch_size=config.finetune.batch_size,
             averaged=config.finetune.averaged,
+            consistency=config.finetune.consistency,
         ),
         max_length=config.finetune.max_length or own_task.max_length,
         timing_inputs=config.verify.inputs,
@@ -439,7 +440,7 @@ def speeds(space: Space, prepared: "Prepared") -> Figures:
 
     def changed(trial: Trial) -> Mapping[str, float]:
         now = workload.speeds(space.member(trial.decoded, trial.weights))
-        known = {**trial.extras, **trial.values}
+        known = trial.figures
         return {name: value for name, value in now.items() if not isclose(known.get(name, 0.0), value, rel_tol=1e-9)}
 
     return changed

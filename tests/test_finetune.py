@@ -99,3 +99,24 @@ def test_averaged_weights_are_the_mean_of_fine_tunings() -> None:
     for name, found in both.named_parameters():
         mean = sum(dict(each.named_parameters())[name] for each in alone) / 2
         torch.testing.assert_close(found, mean)
+
+
+def test_divergence_of_answers_is_that_of_kullback_and_leibler_both_ways() -> None:
+    left, right = torch.randn(5, 3), torch.randn(5, 3)
+    one, other = torch.distributions.Categorical(logits=left), torch.distributions.Categorical(logits=right)
+    both = torch.distributions.kl_divergence(one, other) + torch.distributions.kl_divergence(other, one)
+    torch.testing.assert_close(module._divergence(left, right), both.mean() / 2)
+
+
+def test_consistency_changes_nothing_but_what_dropout_makes_differ() -> None:
+    model, _ = tiny("bert")
+    plain, asked = (FinetuneSettings(epochs=1, consistency=weight) for weight in (0.0, 2.0))
+    assert weights_sha256(finetune(model, rows(40, 0), plain, seed=0)) != weights_sha256(
+        finetune(model, rows(40, 0), asked, seed=0)
+    )
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    alone, twice = (finetune(model, rows(40, 0), settings, seed=0) for settings in (plain, asked))
+    for name, found in twice.named_parameters():
+        torch.testing.assert_close(found, dict(alone.named_parameters())[name], rtol=1e-3, atol=1e-4)

@@ -33,6 +33,9 @@ class FinetuneSettings:
     `epochs` None: three, or as many as make 120 steps: MiniLM-L6 on 300 reviews got 58 % right after three, 79 % after
     so many. `averaged`: fine-tunings that differ in the order of batches and in dropout, whose weights are averaged
     into one model (a uniform model soup, Wortsman et al. 2022): the same size and speed for so many times the training.
+
+    `consistency`: weight of the divergence between two answers to the same rows under different dropout (R-Drop, Liang
+    et al. 2021); with it a step reads its rows twice. It guards against learning few rows by heart.
     """
 
     epochs: int | None = None
@@ -41,6 +44,7 @@ class FinetuneSettings:
     warmup: float = 0.06
     weight_decay: float = 0.01
     averaged: int = 1
+    consistency: float = 0.0
 
     def passes(self, rows: int) -> int:
         """Epochs over so many rows."""
@@ -67,12 +71,22 @@ def finetune(
         device: where to train.
         progress: told after every step.
     """
+    return average(finetunings(model, train, settings, seed=seed, device=device, progress=progress))
+
+
+def finetunings(
+    model: Any,
+    train: Encoded,
+    settings: FinetuneSettings,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Any]:
+    """The fine-tuned copies that `finetune` averages, the first of which is the one without averaging."""
     steps = settings.passes(len(train)) * -(-len(train) // settings.batch_size)
     ticker = Ticker(settings.averaged * steps, progress)
-    tuned = [
-        _tuned(model, train, settings, seed + _FAR * number, device, ticker) for number in range(settings.averaged)
-    ]
-    return tuned[0] if len(tuned) == 1 else _average(tuned)
+    return [_tuned(model, train, settings, seed + _FAR * number, device, ticker) for number in range(settings.averaged)]
 
 
 def _tuned(model: Any, train: Encoded, settings: FinetuneSettings, seed: int, device: str, ticker: Ticker) -> Any:
@@ -90,22 +104,34 @@ def _tuned(model: Any, train: Encoded, settings: FinetuneSettings, seed: int, de
     half = bf16_is_faster(device)
     with seeded(seed, device):
         for batch in plan:
-            loss = _loss(model, train.take(batch), device, half)
+            loss = _loss(model, train.take(batch), device, half, settings.consistency)
             descent.step(loss)
             ticker.tick(loss)
     return model.to("cpu").eval()
 
 
-def _average(models: Sequence[Any]) -> Any:
-    """A model whose parameters are the means of theirs; it takes the place of the first."""
+def average(models: Sequence[Any]) -> Any:
+    """A model whose parameters are the means of theirs; the only one, if there is only one."""
+    if len(models) == 1:
+        return models[0]
+    found = copy.deepcopy(models[0])
     with torch.no_grad():
-        for name, parameter in models[0].named_parameters():
+        for name, parameter in found.named_parameters():
             parameter.copy_(torch.stack([dict(each.named_parameters())[name] for each in models]).mean(0))
-    return models[0]
+    return found
 
 
-def _loss(model: Any, rows: Encoded, device: str, half: bool) -> Tensor:
-    labels = torch.tensor(rows.labels, device=device)  # (B,)
+def _loss(model: Any, rows: Encoded, device: str, half: bool, consistency: float) -> Tensor:
+    times = 2 if consistency else 1
+    labels = torch.tensor(rows.labels, device=device).repeat(times)  # (times * B,)
+    inputs = {name: values.repeat(times, 1) for name, values in as_batch(rows, device).items()}
     with in_bf16(device, half):
-        logits = model(**as_batch(rows, device)).logits  # (B, C)
-    return functional.cross_entropy(logits.float(), labels)
+        logits = model(**inputs).logits.float()  # (times * B, C)
+    loss = functional.cross_entropy(logits, labels)
+    return loss + consistency * _divergence(*logits.chunk(2)) if consistency else loss
+
+
+def _divergence(left: Tensor, right: Tensor) -> Tensor:
+    """Mean over rows of the Kullback-Leibler divergences in either direction, of logits (B, C)."""
+    one, other = left.log_softmax(-1), right.log_softmax(-1)
+    return ((one.exp() - other.exp()) * (one - other)).sum(-1).mean() / 2
