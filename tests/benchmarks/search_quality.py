@@ -3,11 +3,12 @@
     python tests/benchmarks/search_quality.py [--quick] [--seeds N] [--tasks movie-reviews mail-spam]
 
 Method, fixed before the runs: MiniLM; movie-reviews, and mail-spam cut at 128 tokens; pruning and widths. A seed draws
-splits, teacher and search; all methods of a seed share the teacher, the latency model, the rows that score designs
-(the first 300 search rows) and the scores themselves. Every method has 100 designs. `auto` is the project's, raced, and
-pays for what it measures beforehand; so do programming and evolution, which read the same figures. Rivals: uniform
-ladder and moves around the front; programming and evolution (rivals.py); Optuna's random, NSGA-II and TPE in the
-project's encoding, from its seeds; TPE and NSGA-II in the flat space (flat_space.py), from the original.
+splits, teacher and search; all methods of a seed share the teacher, the latency model, the rows that score designs (the
+first 300 search rows) and the scores themselves. Every method has 100 designs. `auto` is the project's, raced, and pays
+for what it measures beforehand; so do programming and evolution, which read the same figures. Rivals: uniform ladder
+and moves around the front; programming and evolution (rivals.py); Optuna's random, NSGA-II and TPE in the project's
+encoding, and syne-tune's regularised evolution, from its seeds; TPE and NSGA-II in the flat space (flat_space.py), from
+the original.
 
 Counted after 25, 50, 75 and 100 designs, and at equal seconds: the set that a method would choose, the front of its
 search figures, on the confirm rows: its hypervolume (normalised as in a run's report, reference the original), and how
@@ -38,6 +39,7 @@ from flat_space import flat_space
 from report import ROOT, Claim, table, write
 from rivals import Evolved, Listed, programmed
 from scipy.stats import wilcoxon
+from syne_tune_rival import Regularised
 
 from evaluators.base import Evaluator, Foreseer, Job, Score
 from evaluators.damage import FILE as DAMAGE
@@ -130,6 +132,11 @@ METHODS: Mapping[str, Method] = {
     "random": Method(partial(_optuna, bridge.random)),
     "NSGA-II": Method(partial(_optuna, bridge.nsga2)),
     "TPE": Method(partial(_optuna, bridge.tpe)),
+    "syne-tune": Method(
+        lambda record, scene: Regularised(
+            record, scene.ours, bridge.spread(scene.ours.seeds(), scene.designs), scene.seed
+        )
+    ),
     "flat NSGA-II": Method(partial(_flat, bridge.nsga2), flat=True),
     "flat TPE": Method(partial(_flat, bridge.tpe), flat=True),
 }
