@@ -377,6 +377,13 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
     )
     with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
         Recovery(space, record, recovered, runner, plan, scene.display.stage).run(_steep(space))
+    failed = [trial for trial in recovered.trials() if trial.state == "failed"]
+    if failed:
+        scene.display.say(
+            f"{len(failed)} members could not be trained or scored, the last one for {failed[-1].error}. "
+            f"`paretoformer resume {scene.folder}` tries them again; fewer workers or a smaller finetune.max_length "
+            "need less memory."
+        )
     Record.open(scene.folder, storage=config.search.storage).write_csv()
 
 

@@ -1,6 +1,7 @@
 """Distillation on tiny random models: its loss by hand, what is learnt, what stays, and when it stops."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from evaluators.anatomy import Anatomy, layer_names
 from evaluators.metrics.fidelity import mean_kl
 from evaluators.models import weights_sha256
 from evaluators.tasks.base import Encoded
-from evaluators.training import pupil, teacher
+from evaluators.training import pupil, schedule, teacher
 from evaluators.training.distill import Distilled, DistillSettings, distill, uniform_layer_map
 from evaluators.training.loss import LossWeights, distillation_loss
 from evaluators.training.rounding import Rounding
@@ -335,3 +336,13 @@ def test_rounding_leaves_weights_in_fp32_that_round_better() -> None:
         assert values.isfinite().all(), name
     aim = logits(original, fresh)
     assert rounded_kl(aware, rounding, fresh, aim) < rounded_kl(plain, rounding, fresh, aim)
+
+
+def test_parts_of_batches_teach_the_same_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, student = rows(60), build(SMALLER, tiny("bert")[0])
+    settings = replace(QUICK, hidden=0.0)
+    whole = distill(student, taught(data), data, FOLLOWERS, settings, seed=0)
+    monkeypatch.setattr(schedule, "_MOST_TOKENS", 40)
+    parts = distill(student, taught(data), data, FOLLOWERS, settings, seed=0)
+    assert parts.epochs[-1].train_loss == pytest.approx(whole.epochs[-1].train_loss, rel=1e-3)
+    assert logits(parts.model, data) == pytest.approx(logits(whole.model, data), abs=1e-3)

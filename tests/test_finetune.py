@@ -7,8 +7,9 @@ import torch
 from evaluators.models import weights_sha256
 from evaluators.tasks.base import Encoded
 from evaluators.training import finetune as module
+from evaluators.training import schedule
 from evaluators.training.finetune import _FAR, FinetuneSettings, finetune
-from evaluators.training.schedule import Progress, bf16_is_faster, length_batches
+from evaluators.training.schedule import Progress, bf16_is_faster, in_parts, length_batches
 from tests.tiny_models import VOCAB, tiny
 
 SETTINGS = FinetuneSettings(epochs=4, learning_rate=3e-3, batch_size=16)
@@ -101,6 +102,31 @@ def test_averaged_weights_are_the_mean_of_fine_tunings() -> None:
         torch.testing.assert_close(found, mean)
 
 
+def without_dropout(model: torch.nn.Module) -> None:
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+
+
+def test_batches_of_long_rows_are_cut_into_equal_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_MOST_TOKENS", 40)
+    lengths = [10, 3, 20, 7, 9, 1]
+    assert in_parts([0, 1, 3, 4], lengths) == [[0, 1, 3, 4]]
+    assert in_parts([0, 1, 2, 3, 4], lengths) == [[0, 1], [2, 3], [4]]
+    assert in_parts([2], [0, 0, 400]) == [[2]]  # at least a row
+
+
+def test_parts_of_batches_learn_the_same_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = tiny("bert")
+    without_dropout(model)
+    monkeypatch.setattr(module, "bf16_is_faster", lambda device: False)
+    whole, in_pieces = list[Progress](), list[Progress]()
+    finetune(model, rows(320, 0), SETTINGS, seed=0, progress=whole.append)
+    monkeypatch.setattr(schedule, "_MOST_TOKENS", 30)
+    finetune(model, rows(320, 0), SETTINGS, seed=0, progress=in_pieces.append)
+    assert [each.loss for each in in_pieces] == pytest.approx([each.loss for each in whole], rel=0.01, abs=1e-3)
+
+
 def test_divergence_of_answers_is_that_of_kullback_and_leibler_both_ways() -> None:
     left, right = torch.randn(5, 3), torch.randn(5, 3)
     one, other = torch.distributions.Categorical(logits=left), torch.distributions.Categorical(logits=right)
@@ -114,9 +140,7 @@ def test_consistency_changes_nothing_but_what_dropout_makes_differ() -> None:
     assert weights_sha256(finetune(model, rows(40, 0), plain, seed=0)) != weights_sha256(
         finetune(model, rows(40, 0), asked, seed=0)
     )
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Dropout):
-            layer.p = 0.0
+    without_dropout(model)
     alone, twice = (finetune(model, rows(40, 0), settings, seed=0) for settings in (plain, asked))
     for name, found in twice.named_parameters():
         torch.testing.assert_close(found, dict(alone.named_parameters())[name], rtol=1e-3, atol=1e-4)

@@ -159,7 +159,8 @@ def _epochs(
     settings: DistillSettings,
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[EpochFigures]:
-    """Train epoch by epoch, as long as somebody asks for the next."""
+    """Train epoch by epoch, as long as somebody asks for the next; of long rows part by part of a batch, of which means
+    over tokens are then taken."""
     steps = sum(len(batches) for batches in plan)
     ticker = Ticker(steps, progress)
     descent = Descent(
@@ -172,10 +173,9 @@ def _epochs(
     for batches in plan:
         started, losses = time.monotonic(), []
         for batch in batches:
-            loss = pupil.loss(batch)
-            descent.step(loss)
+            loss = descent.step(len(part) / len(batch) * pupil.loss(part) for part in pupil.parts(batch))
             ticker.tick(loss)
-            losses.append(loss.detach() * len(batch))
+            losses.append(loss * len(batch))
         mean = torch.stack(losses).sum().item() / sum(len(batch) for batch in batches)
         kl, agreement = pupil.exam(held_out)
         yield EpochFigures(mean, kl, agreement, time.monotonic() - started)

@@ -18,6 +18,7 @@ from evaluators.training.schedule import (
     as_batch,
     bf16_is_faster,
     in_bf16,
+    in_parts,
     length_batches,
     seeded,
 )
@@ -104,9 +105,11 @@ def _tuned(model: Any, train: Encoded, settings: FinetuneSettings, seed: int, de
     half = bf16_is_faster(device)
     with seeded(seed, device):
         for batch in plan:
-            loss = _loss(model, train.take(batch), device, half, settings.consistency)
-            descent.step(loss)
-            ticker.tick(loss)
+            losses = (
+                len(part) / len(batch) * _loss(model, train.take(part), device, half, settings.consistency)
+                for part in in_parts(batch, train.lengths)
+            )
+            ticker.tick(descent.step(losses))
     return model.to("cpu").eval()
 
 

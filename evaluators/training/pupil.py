@@ -12,7 +12,7 @@ from evaluators.anatomy import layer_names
 from evaluators.metrics.fidelity import agreement, mean_kl
 from evaluators.tasks.base import Encoded
 from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
-from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
+from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts
 from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
 from evaluators.transforms.attention import attends_softly
 from evaluators.transforms.compress import selected
@@ -69,6 +69,10 @@ class Pupil:
         yield from self._model.parameters()
         for projection in self._projections.values():
             yield from projection.parameters()
+
+    def parts(self, batch: Sequence[int]) -> list[list[int]]:
+        """Its rows in parts that memory has room for."""
+        return in_parts(batch, self._rows.lengths)
 
     def loss(self, batch: Sequence[int]) -> Tensor:
         """The mean loss of the rows with these indices."""

@@ -15,6 +15,8 @@ from evaluators.tasks.base import Encoded
 # Batches whose rows are sorted by length together: enough to pad little, few enough to stay random.
 _BUCKET_BATCHES = 32
 _CLIP_NORM = 1.0
+# Of a padded part of a batch, whose gradient needs all that its layers computed: 2 GB for a MiniLM.
+_MOST_TOKENS = 8192
 _WORTHWHILE = 1.2
 
 
@@ -75,13 +77,17 @@ class Descent:
             self._optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
         )
 
-    def step(self, loss: Tensor) -> None:
-        """One step down the clipped gradient of `loss`."""
+    def step(self, parts: Iterable[Tensor]) -> Tensor:
+        """One step down the clipped gradient of a sum, which is returned; a part is let go of before the next comes."""
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = torch.zeros(())
+        for part in parts:
+            part.backward()  # type: ignore[no-untyped-call]
+            total = total.to(part.device) + part.detach()
         torch.nn.utils.clip_grad_norm_(self._parameters, _CLIP_NORM)
         self._optimizer.step()
         self._schedule.step()
+        return total
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -93,6 +99,12 @@ def length_batches(lengths: Sequence[int], batch_size: int, rng: np.random.Gener
         rows = sorted(order[start : start + bucket].tolist(), key=lambda row: lengths[row])
         batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def in_parts(batch: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """A batch's rows in parts of nearly equal size that memory has room for; one part unless rows are long."""
+    rows = max(1, _MOST_TOKENS // max(lengths[row] for row in batch))
+    return [part.tolist() for part in np.array_split(np.array(batch), -(-len(batch) // rows))]
 
 
 def as_batch(rows: Encoded, device: str) -> dict[str, Tensor]:
