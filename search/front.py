@@ -30,7 +30,7 @@ def front(items: Sequence[T], costs: Callable[[T], Costs]) -> list[T]:
     return [item for item, kept in zip(items, best.tolist(), strict=True) if kept]
 
 
-def hypervolume(points: Sequence[Costs], reference: Costs) -> float:
+def hypervolume(points: Sequence[Costs] | NDArray[np.float64], reference: Costs) -> float:
     """Exact volume that the points dominate below `reference`.
 
     Args:
@@ -52,7 +52,7 @@ def contributions(points: Sequence[Costs], reference: Costs) -> list[float]:
     return alone
 
 
-def _rows(points: Sequence[Costs]) -> NDArray[np.float64]:
+def _rows(points: Sequence[Costs] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Points as an array; moocore starts at two dimensions, so a single cost gets a second one that is always 0."""
     rows = np.asarray(points, dtype=np.float64)
     return rows if rows.shape[1] > 1 else np.hstack([rows, np.zeros_like(rows)])

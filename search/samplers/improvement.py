@@ -9,8 +9,10 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from evaluators.base import Foreseer, Foresight
@@ -33,6 +35,9 @@ _BATCH, _GUESSES = 4, 5
 # Of the best ideas so many compete for each place in a batch.
 _PER_PLACE = 4
 _LITTLE = 1e-4  # nats, below which nothing shows
+
+
+Places: TypeAlias = NDArray[np.float64]  # (places, objectives)
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,10 @@ class Improvement:
         within = [gauge.place(trial.values) for trial in complete if self._record.violation(trial) == 0]
         points = front([*within, *(idea.middle for idea in self._pending.values())], costs=tuple)
         places = max(_BATCH, len(self._pending) // 2)  # many workers want many designs at once
-        ideas, chosen = self._ideas(points, gauge, places * _PER_PLACE), list[_Idea]()
+        ideas, chosen = self._ideas(_below(points, gauge.corner), gauge, places * _PER_PLACE), list[_Idea]()
         while ideas and len(chosen) < places:
-            gains = [_expected_gain(idea, points, gauge.corner) for idea in ideas]
+            taken = _below(points, gauge.corner)
+            gains = [_expected_gain(idea, taken, gauge.corner) for idea in ideas]
             best = max(range(len(ideas)), key=gains.__getitem__)
             if gains[best] <= 0:
                 break
@@ -133,7 +139,7 @@ class Improvement:
             values = [_left_over(objective, self._seen[index]) for index in used]
             surrogate.fit(features, np.array(values))
 
-    def _ideas(self, points: Sequence[Place], gauge: Gauge, most: int) -> list[_Idea]:
+    def _ideas(self, points: Places, gauge: Gauge, most: int) -> list[_Idea]:
         """New designs within the limits on what is foreseen, those that should gain most first."""
         gains: dict[_Idea, float] = {}
         known: dict[str, Design] = {}
@@ -192,18 +198,23 @@ class Improvement:
         return all(bound.excess(foresight.figures[bound.name]) <= 0 for bound in known)
 
 
-def _expected_gain(idea: _Idea, points: Sequence[Place], corner: Place) -> float:
+def _expected_gain(idea: _Idea, points: Places, corner: Place) -> float:
     """Mean over the guesses of the volume that the design would add to what `points` dominate below `corner`."""
     return sum(_added(guess, points, corner) for guess in idea.guesses) / len(idea.guesses)
 
 
-def _added(place: Place, points: Sequence[Place], corner: Place) -> float:
+def _added(place: Place, points: Places, corner: Place) -> float:
     """The volume that `place` alone would dominate: all of its own, less what `points` dominate of that."""
     if any(cost >= worst for cost, worst in zip(place, corner, strict=True)):
         return 0.0
     own = math.prod(worst - cost for cost, worst in zip(place, corner, strict=True))
-    shared = [tuple(map(max, point, place)) for point in points]
-    return own - hypervolume(shared, corner)
+    return own - hypervolume(np.maximum(points, place), corner) if len(points) else own
+
+
+def _below(points: Sequence[Place], corner: Place) -> Places:
+    """Those that dominate something below the corner."""
+    kept = [point for point in points if all(cost < worst for cost, worst in zip(point, corner, strict=True))]
+    return np.array(kept, dtype=np.float64).reshape(len(kept), len(corner))
 
 
 def _left_over(objective: Objective, seen: _Seen) -> float:

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from search.record import Record
 from search.samplers.failing import Failing
-from search.samplers.memory import Memory
+from search.samplers.memory import REMEMBERED, Memory
 from search.samplers.moves import neighbour
 from search.samplers.steered import distribution, on_grid
 from spaces.design import Design
@@ -86,6 +86,7 @@ class OptunaSampler:
         batch: asks at a time.
         trials: of the whole run; at most a third of them are seeds, evenly spread. None: all seeds.
         alternative: proposes four of five designs after the seeds.
+        remembered: see Memory.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class OptunaSampler:
         batch: int = BATCH,
         trials: int | None = None,
         alternative: Propose | None = None,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._record = record
         self._space = space
@@ -112,7 +114,7 @@ class OptunaSampler:
         session = seed + len(record.trials())
         self._rng = random_module.Random(session)
         distributions = {name: distribution(knob) for name, knob in space.knobs.items()}
-        self._memory = Memory(record, make(session), distributions)
+        self._memory = Memory(record, make(session), distributions, remembered)
         self._failing = Failing(record, space.knobs)
 
     def ask(self) -> Design | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, ClassVar, Self
 
 from spaces.knobs import Choice, FloatRange, IntRange, Knob, Scalar
@@ -173,6 +174,7 @@ class PruningAxis:
         self._blocks = blocks
         self._costs = costs
         self._units = _units(shape, importance, ffn_group, heads, ffn)
+        self._prices: dict[tuple[int, bool, str], list[tuple[_Unit, float, float]]] = {}
         self._layer_order = sorted(range(shape.layers), key=lambda layer: (-importance.layers[layer], layer))
         self.knobs: Mapping[str, Knob] = {
             **({"prune.cut": FloatRange(0.0, 0.9, step=0.01), "prune.per": Choice(PER)} if heads or ffn else {}),
@@ -202,10 +204,19 @@ class PruningAxis:
     def _ranked(self, staying: set[int], shift: Mapping[int, float], per: str) -> list[tuple[_Unit, float]]:
         """Units of the staying layers with their cost, least important for it first."""
         last = max(staying)
-        costs = [(unit, self._cost(unit, unit.layer == last, per)) for unit in self._units if unit.layer in staying]
-        scored = [(_log_ratio(unit.importance, cost) + shift[unit.layer], unit, cost) for unit, cost in costs]
-        scored.sort(key=lambda entry: (entry[0], *entry[1].place))
-        return [(unit, cost) for _, unit, cost in scored]
+        priced = [pair for layer in sorted(staying) for pair in self._priced(layer, layer == last, per)]
+        scores = [ratio + shift[unit.layer] for unit, _, ratio in priced]
+        order = sorted(range(len(priced)), key=scores.__getitem__)  # of equal ones in the order of their places
+        return [priced[index][:2] for index in order]
+
+    def _priced(self, layer: int, last: bool, per: str) -> list[tuple[_Unit, float, float]]:
+        """A layer's units in the order of their places, each with its cost and the log of importance per cost."""
+        key = layer, last, per
+        if key not in self._prices:
+            costs = [(unit, self._cost(unit, last, per)) for unit in self._units if unit.layer == layer]
+            costs.sort(key=lambda pair: pair[0].place)
+            self._prices[key] = [(unit, cost, _log_ratio(unit.importance, cost)) for unit, cost in costs]
+        return self._prices[key]
 
     def _cost(self, unit: _Unit, last: bool, per: str) -> float:
         """Milliseconds, or weights: of a head its columns of four projections, of a neuron those of two."""
@@ -237,21 +248,38 @@ class PruningAxis:
 
     def _without(self, gone: Sequence[_Unit], staying: set[int]) -> Pruning:
         """What stays once `gone` went in its order; the last unit of a block stays if blocks may not go."""
-        layers: list[LayerUnits | None] = []
-        for layer in range(self._shape.layers):
-            if layer not in staying:
-                layers.append(None)
-                continue
-            heads, neurons = set(range(self._shape.heads)), set(range(self._shape.ffn))
-            for unit in gone:
-                if unit.layer != layer:
-                    continue
-                left = heads if unit.head is not None else neurons
-                lost = {unit.head} if unit.head is not None else set(unit.neurons)
-                if self._blocks or len(left) > len(lost):
-                    left -= lost
-            layers.append(LayerUnits(tuple(sorted(heads)), tuple(sorted(neurons))))
-        return Pruning(tuple(layers))
+        left = {layer: (_Block(self._shape.heads), _Block(self._shape.ffn)) for layer in staying}
+        for unit in gone:
+            heads, neurons = left[unit.layer]
+            if unit.head is not None:
+                heads.lose((unit.head,), whole=self._blocks)
+            else:
+                neurons.lose(unit.neurons, whole=self._blocks)
+        return Pruning(
+            tuple(
+                LayerUnits(*(block.left for block in left[layer])) if layer in staying else None
+                for layer in range(self._shape.layers)
+            )
+        )
+
+
+class _Block:
+    """Which of so many units stay."""
+
+    def __init__(self, count: int) -> None:
+        self._stays = bytearray(b"\1") * count
+        self._count = count
+
+    def lose(self, units: Sequence[int], *, whole: bool) -> None:
+        """Without `units`, which it still has; unless they are the last and the whole block must not go."""
+        if whole or self._count > len(units):
+            self._count -= len(units)
+            for unit in units:
+                self._stays[unit] = 0
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        return tuple(compress(range(len(self._stays)), self._stays))
 
 
 def _units(shape: ModelShape, importance: Importance, group: int, heads: bool, ffn: bool) -> list[_Unit]:

@@ -28,7 +28,7 @@ from spaces.objectives import KL, LATENCY, SIZE
 
 SEEDS = (0, 1, 2)
 TRIALS, IN_FLIGHT, WINDOW = 2000, 32, 200
-EXEMPT = {"tpe": 200, "gp": 45}
+EXEMPT = {"tpe": 200, "gp": 20}
 # Bound of the "done when", line 4.
 MILLISECONDS = 20.0
 
