@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from search.figures import Estimate, MemberFigures
-from search.select import deciding, eligible, latency_ms, size_bytes
+from search.select import Kind, deciding, eligible, latency_ms, size_bytes
 
 # Gaps that count as none: of time because machines are shared (architecture.md, section 5), of bytes because nobody
 # chooses a model for them.
@@ -19,8 +19,9 @@ SAME_TIME, SAME_SIZE = 0.05, 0.01
 
 def with_standings(members: Sequence[MemberFigures]) -> list[MemberFigures]:
     """The members with who is tied with them and who beats them; only verified, sound ones of a kind are compared."""
-    known = {each.key: each for kind in ("single", "cascade") for each in _comparable(members, kind)}
-    return [_standing(member, list(known.values())) if member.key in known else member for member in members]
+    compared = [*_comparable(members, "single"), *_comparable(members, "cascade")]
+    keys = {member.key for member in compared}
+    return [_standing(member, compared) if member.key in keys else member for member in members]
 
 
 def unsettled(members: Sequence[MemberFigures]) -> list[str]:
@@ -30,9 +31,8 @@ def unsettled(members: Sequence[MemberFigures]) -> list[str]:
     return sorted({member.key for pair in pairs for member in pair})
 
 
-def _comparable(members: Sequence[MemberFigures], kind: str) -> list[MemberFigures]:
-    found = eligible(members, "cascade" if kind == "cascade" else "single")
-    return [member for member in found if member.verified]
+def _comparable(members: Sequence[MemberFigures], kind: Kind) -> list[MemberFigures]:
+    return [member for member in eligible(members, kind) if member.verified]
 
 
 def _standing(member: MemberFigures, others: Sequence[MemberFigures]) -> MemberFigures:
@@ -78,7 +78,7 @@ def _apart(pair: tuple[MemberFigures, MemberFigures]) -> bool:
 
 
 def _over_fair(member: MemberFigures) -> Estimate | None:
-    """Times as fast as the original; None where its latency is predicted."""
+    """Times as fast as the original; None where its latency is predicted, whose error nobody knows: it is believed."""
     return None if member.latency is None else member.latency.speedup.get("fair")
 
 
