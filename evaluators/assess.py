@@ -22,7 +22,7 @@ from evaluators.metrics.lane import LocalLane
 from evaluators.metrics.latency import TIMINGS, Contender, Measurement, append_timings, measure, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
-from evaluators.prepare import Prepared, design_json
+from evaluators.prepare import Prepared, design_json, latency_file
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import packed, unpacked
@@ -59,6 +59,7 @@ class TransformerAssessor:
         self._processes = processes
         self._again = again
         self._reference = dict(prepared.reference)
+        self._latency = {self._work.target.label: prepared.workload.latency, **prepared.workload.further}
 
     def build(self, member: Member, folder: Path) -> None:
         """`folder` with the artefact, the tokenizer and the design; replaced whole if it exists.
@@ -253,11 +254,22 @@ class TransformerAssessor:
         return inference_bytes(folder), tokenizer_bytes(folder)
 
     def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
-        """Latency in ms by target, and bytes, as search predicted them."""
-        known = self._prepared.workload
-        models = {self._work.target.label: known.latency, **known.further}
-        latencies = {label: model.predict_ms(member) for label, model in models.items()}
+        """Latency in ms by target, and bytes, as they were predicted before the member was timed."""
+        latencies = {label: model.without(member).predict_ms(member) for label, model in self._latency.items()}
         return latencies, self._templates.of(member.weights).size(member)
+
+    def expected(self, member: Member) -> Mapping[str, tuple[float, float, float]]:
+        """Latency in ms by target with the ends of its interval, from all that was timed."""
+        models = self._latency.items()
+        return {label: (model.predict_ms(member), *model.predict_interval(member)) for label, model in models}
+
+    def learn(self, target: Target, timed: Sequence[tuple[Member, float]]) -> None:
+        """Refine what is expected at a target, here and in the run's folder, by members and their latency over that of
+        `fair`."""
+        known = self._latency[target.label]
+        self._latency[target.label] = known.refined(timed)
+        if self._latency[target.label] != known:
+            self._latency[target.label].write(latency_file(self._folder, self._work, target))
 
     def _judged(self, logits: Mapping[str, Logits]) -> Judgement:
         splits = self._prepared.workload.splits

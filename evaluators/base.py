@@ -279,7 +279,15 @@ class Assessor(Builder, Protocol):
         ...
 
     def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
-        """Latency in ms by target, and bytes, as search predicts them."""
+        """Latency in ms by target, and bytes, as they were predicted before the member was timed."""
+        ...
+
+    def expected(self, member: Member) -> Mapping[str, tuple[float, float, float]]:
+        """Latency in ms by target with the ends of its interval, from all that was timed."""
+        ...
+
+    def learn(self, target: Target, timed: Sequence[tuple[Member, float]]) -> None:
+        """Refine what is expected at a target by members and their latency over that of `fair`."""
         ...
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:

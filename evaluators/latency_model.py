@@ -8,9 +8,10 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
@@ -29,6 +30,8 @@ Keep: TypeAlias = Callable[[Sequence[TimingRow]], None]
 
 # Of a unit that seems to be free, in shares of the original's latency: rankings divide by it.
 _CHEAPEST_UNIT = 1e-7
+# Of a design that seems to take no time: errors are relative.
+_LEAST_RATIO = 1e-6
 # Designs that take turns with one copy of the original.
 _GROUP = 10
 _INPUTS = 50
@@ -49,6 +52,15 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A timed member by its key: the factors of its terms, (terms,), and its latency over the original's."""
+
+    key: str
+    factors: tuple[float, ...]
+    ratio: float
+
+
+@dataclass(frozen=True)
 class LatencyModel:
     """Predicts the mean latency of members at one target.
 
@@ -58,6 +70,7 @@ class LatencyModel:
         fair_ms: mean latency of the original in the runtime.
         target_key: key of the target that was timed.
         held_out: designs that were predicted before they were used.
+        seen: what the coefficients were fitted to; none where the target is known by its description.
     """
 
     terms: Terms
@@ -65,6 +78,7 @@ class LatencyModel:
     fair_ms: float
     target_key: str
     held_out: tuple[HeldOut, ...]
+    seen: tuple[Seen, ...] = ()
 
     def predict_ratio(self, member: Member) -> float:
         """Latency of `member` over that of the original."""
@@ -73,6 +87,41 @@ class LatencyModel:
     def predict_ms(self, member: Member) -> float:
         """Mean latency of `member` at the target."""
         return self.predict_ratio(member) * self.fair_ms
+
+    def predict_interval(self, member: Member, confidence: float = 0.9) -> tuple[float, float]:
+        """Ends in ms between which the mean latency of `member` lies about so often: cross-conformal (CV+ of Barber et
+        al. 2021, arXiv 1905.02928, of relative errors), so wider where the fits without a fold of the timings differ.
+        """
+        factors = self.terms.features(member)
+        plausible = np.concatenate([fit @ factors * errors for fit, errors in self._folds])
+        low, high = np.quantile(plausible, [(1 - confidence) / 2, (1 + confidence) / 2])
+        return float(low) * self.fair_ms, float(high) * self.fair_ms
+
+    def refined(self, timings: Sequence[tuple[Member, float]]) -> Self:
+        """The same with what later timings say too: members with their latency over the original's beside them."""
+        later = {each.key: each for each in _seen(self.terms, timings)} if self.seen else {}
+        return self._fitted_to([*(each for each in self.seen if each.key not in later), *later.values()])
+
+    def without(self, member: Member) -> Self:
+        """The same as if `member` had never been timed: what it says of that one is a prediction."""
+        return self._fitted_to([each for each in self.seen if each.key != member.key])
+
+    def _fitted_to(self, seen: Sequence[Seen]) -> Self:
+        if tuple(seen) == self.seen:
+            return self
+        return replace(self, seen=tuple(seen), coefficients=_coefficients(self.terms, seen))
+
+    @cached_property
+    def _folds(self) -> list[tuple[Vector, Vector]]:
+        """Per fold of the timings, coefficients fitted to the others, and measured over predicted of its own."""
+        if not self.seen:
+            errors = [pair.measured / pair.predicted for pair in self.held_out] or [1.0]
+            return [(np.array(self.coefficients), np.array(errors))]
+        factors, ratios = _arrays(self.seen)
+        return [
+            (fit, ratios[own] / np.maximum(factors[own] @ fit, _LEAST_RATIO))
+            for own, fit in self.terms.folds(factors, ratios)
+        ]
 
     def unit_costs(self, bits: int = 8) -> UnitCosts:
         """What one head and one neuron of `bits` width take, all else equal.
@@ -121,6 +170,9 @@ class LatencyModel:
             content["fair_ms"],
             content["target_key"],
             tuple(HeldOut(**pair) for pair in content["held_out"]),
+            tuple(  # older files have none
+                Seen(each["key"], tuple(each["factors"]), each["ratio"]) for each in content.get("seen", ())
+            ),
         )
 
     def write(self, path: Path) -> None:
@@ -291,15 +343,27 @@ def fitted(
         fair_ms: the original's mean latency.
         target_key: key of the target.
     """
-    members, ratios = [member for member, _ in timings], [ratio for _, ratio in timings]
-    seen = len(timings) - held_out
+    first = len(timings) - held_out
     # Whether the runtime drops tokens that the head does not read shows in the timings.
     both = [Terms(shape, bits, first_token, kinds, levels) for first_token in (False, True)]
-    terms = min(both, key=lambda terms: terms.error(members[:seen], ratios[:seen]))
-    first = terms.fit(members[:seen], ratios[:seen])
-    unseen = tuple(HeldOut(ratio, float(terms.features(member) @ first)) for member, ratio in timings[seen:])
-    coefficients = tuple(float(cost) for cost in terms.fit(members, ratios))
-    return LatencyModel(terms, coefficients, fair_ms, target_key, unseen)
+    terms = min(both, key=lambda terms: terms.error(*_arrays(_seen(terms, timings[:first]))))
+    seen = _seen(terms, timings)
+    early = np.array(_coefficients(terms, seen[:first]))
+    unseen = tuple(HeldOut(each.ratio, float(early @ each.factors)) for each in seen[first:])
+    return LatencyModel(terms, _coefficients(terms, seen), fair_ms, target_key, unseen, seen)
+
+
+def _seen(terms: Terms, timings: Sequence[tuple[Member, float]]) -> tuple[Seen, ...]:
+    return tuple(Seen(member.key, tuple(terms.features(member).tolist()), ratio) for member, ratio in timings)
+
+
+def _arrays(seen: Sequence[Seen]) -> tuple[Vector, Vector]:
+    """Factors (designs, terms) and ratios (designs,)."""
+    return np.array([each.factors for each in seen]), np.array([each.ratio for each in seen])
+
+
+def _coefficients(terms: Terms, seen: Sequence[Seen]) -> tuple[float, ...]:
+    return tuple(terms.fit(*_arrays(seen)).tolist())
 
 
 def _ranks(values: Vector) -> Vector:

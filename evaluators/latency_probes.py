@@ -12,6 +12,7 @@ from spaces.shape import ModelShape
 
 _GROUP = 64
 _BLOCK_GONE = 0.12
+_LOWEST_LEVEL = 0.1
 _ONE_WIDTH = 0.5
 _ALL_SOFT = 0.5
 _ALL_TOKENS = 0.5
@@ -28,9 +29,10 @@ def probes(
 ) -> list[Member]:
     """Up to `n` different members: `anchors` first, then random ones.
 
-    Random ones spread over depths, sizes (a level for the model, varied from layer to layer), blocks that are gone
-    and widths (one for all blocks, or mixed); where there are kinds of attention, half of them have layers of one,
-    and where rows may be compressed, half of them do. A small model may have fewer than `n` different ones.
+    Random ones spread over depths, sizes (of heads and of neurons a level for the model, varied from layer to layer),
+    blocks that are gone and widths (one for all blocks, or mixed); where there are kinds of attention, half of them
+    have layers of one, and where rows may be compressed, half of them do. A small model may have fewer than `n`
+    different ones.
 
     Args:
         shape: the model's sizes.
@@ -96,14 +98,15 @@ def _pruning(shape: ModelShape, rng: random.Random) -> Pruning:
     # The deeper of two draws: a search looks at few models of one layer, and their latency is mostly the constant.
     depth = max(rng.randint(1, shape.layers), rng.randint(1, shape.layers))
     staying = set(rng.sample(range(shape.layers), depth))
-    level = rng.uniform(0.15, 1.0)
-    return Pruning(tuple(_layer(shape, level, rng) if layer in staying else None for layer in range(shape.layers)))
+    # Each of its own level: designs with many heads and few neurons are what a search comes to.
+    levels = rng.uniform(_LOWEST_LEVEL, 1.0), rng.uniform(_LOWEST_LEVEL, 1.0)
+    return Pruning(tuple(_layer(shape, *levels, rng) if layer in staying else None for layer in range(shape.layers)))
 
 
-def _layer(shape: ModelShape, level: float, rng: random.Random) -> LayerUnits:
+def _layer(shape: ModelShape, heads_level: float, neurons_level: float, rng: random.Random) -> LayerUnits:
     group = min(_GROUP, max(1, shape.ffn // 8))
-    heads = rng.sample(range(shape.heads), _count(shape.heads, level, rng))
-    neurons = rng.sample(range(shape.ffn), group * _count(shape.ffn // group, level, rng))
+    heads = rng.sample(range(shape.heads), _count(shape.heads, heads_level, rng))
+    neurons = rng.sample(range(shape.ffn), group * _count(shape.ffn // group, neurons_level, rng))
     return LayerUnits(tuple(sorted(heads)), tuple(sorted(neurons)))
 
 

@@ -28,6 +28,7 @@ Vector: TypeAlias = NDArray[np.float64]
 
 # Keeps coefficients of terms that the probes hardly vary near zero; far below the noise of a timing.
 _RIDGE = 1e-3
+_FOLDS = 5
 GONE = "gone tokens"
 # Keys and values are of all tokens, queries and outputs of the first alone: half of the four products are left.
 SHARE_OF_LAST_ATTENTION = 0.5
@@ -172,23 +173,31 @@ class Terms:
         whole = shape.layers * (4 * shape.heads * shape.head_size + 2 * shape.ffn)
         return weights / whole * bytes_ / whole
 
-    def error(self, members: Sequence[Member], ratios: Sequence[float], folds: int = 5) -> float:
-        """Mean relative error on members that a fit to the other folds predicts; `folds` members at least."""
-        factors, measured = np.stack([self.features(member) for member in members]), np.asarray(ratios)
-        fold = np.arange(len(members)) % folds
-        predicted = np.empty(len(members))
-        for left_out in range(folds):
-            seen = np.flatnonzero(fold != left_out)
-            coefficients = self.fit([members[index] for index in seen.tolist()], measured[seen])
-            predicted[fold == left_out] = factors[fold == left_out] @ coefficients
-        return float(np.mean(np.abs(predicted / measured - 1)))
+    def error(self, factors: Vector, ratios: Vector) -> float:
+        """Mean relative error on designs that a fit to the other folds predicts."""
+        return float(
+            np.mean(
+                np.concatenate([abs(factors[own] @ fit / ratios[own] - 1) for own, fit in self.folds(factors, ratios)])
+            )
+        )
 
-    def fit(self, members: Sequence[Member], ratios: Sequence[float] | Vector) -> Vector:
-        """Coefficients of at least zero with the least squared relative error, (terms,)."""
-        factors = np.stack([self.features(member) for member in members])  # (members, terms)
-        weighted = factors / np.asarray(ratios)[:, None]
+    def folds(self, factors: Vector, ratios: Vector) -> list[tuple[NDArray[np.intp], Vector]]:
+        """Which designs are in each fold, and the coefficients fitted to all others."""
+        fold = np.arange(len(ratios)) % _FOLDS
+        return [
+            (np.flatnonzero(fold == own), self.fit(factors[fold != own], ratios[fold != own])) for own in range(_FOLDS)
+        ]
+
+    def fit(self, factors: Vector, ratios: Vector) -> Vector:
+        """Coefficients of at least zero with the least squared relative error, (terms,).
+
+        Args:
+            factors: of the terms, (designs, terms).
+            ratios: measured latencies over the original's, (designs,).
+        """
+        weighted = factors / ratios[:, None]
         ridge = np.sqrt(_RIDGE) * np.eye(factors.shape[1])
-        goal = np.concatenate([np.ones(len(members)), np.zeros(factors.shape[1])])
+        goal = np.concatenate([np.ones(len(ratios)), np.zeros(factors.shape[1])])
         coefficients: Vector = nnls(np.concatenate([weighted, ridge]), goal)[0]
         return coefficients
 

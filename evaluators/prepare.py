@@ -410,7 +410,7 @@ def _latency_model(
     if described is not None:
         lengths = [len(row["attention_mask"]) for row in inputs]
         return described.latency_model(template.shape, lengths, first_token=template.reads_first_token, seed=work.seed)
-    path = folder / ("latency_model.json" if target == work.target else f"latency_model@{target.label}.json")
+    path = latency_file(folder, work, target)
     known = LatencyModel.read(path) if path.exists() else None
     if known is not None and known.target_key == target.key:
         work = _with_earlier(work, known)
@@ -442,6 +442,11 @@ def _latency_model(
     if work.store is not None:
         work.store.put(LATENCY, key, path.read_bytes())
     return model
+
+
+def latency_file(folder: Path, work: Assignment, target: Target) -> Path:
+    """Where a run keeps what predicts latency at a target."""
+    return folder / ("latency_model.json" if target == work.target else f"latency_model@{target.label}.json")
 
 
 def _with_earlier(work: Assignment, known: LatencyModel) -> Assignment:

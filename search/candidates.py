@@ -21,6 +21,7 @@ class Point:
         latency_ms: measured or predicted.
         size_bytes: predicted.
         elsewhere_ms: latency at further targets, by the limit's name.
+        between_ms: ends of the interval of a latency that is predicted, by the limit's name.
     """
 
     key: str
@@ -29,15 +30,16 @@ class Point:
     latency_ms: float
     size_bytes: float
     elsewhere_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    between_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
 
 def choose(points: Sequence[Point], bounds: Sequence[Bound], n: int = 24) -> list[Point]:
     """The members worth building and measuring, most necessary first.
 
     Always: the extremes, the knee, and next to each limit the nearest on either side. Then, a sixth of the places
-    each, the fastest and the smallest ones that seem to meet the limits, spread from risky to safe: picks and
-    certificates come from there. The rest as far as possible from those chosen already, in the square root of quality,
-    log latency and log size.
+    each, those whose predicted latency may be on either side of its limit, the best ones first, and the fastest and the
+    smallest ones that seem to meet the limits, spread from risky to safe: picks and certificates come from there. The
+    rest as far as possible from those chosen already, in the square root of quality, log latency and log size.
 
     Args:
         points: members of the front.
@@ -48,6 +50,7 @@ def choose(points: Sequence[Point], bounds: Sequence[Bound], n: int = 24) -> lis
     necessary = [*_extremes(points), *_knee(points, space), *_nearest(points, bounds)]
     feasible = [point for point in points if all(_cost(point, bound.name) <= bound.at_most for bound in bounds)]
     contenders = [
+        *_straddling(points, bounds)[: n // 6],
         *_spread(_path(feasible, lambda point: point.latency_ms), n // 6, lambda point: point.latency_ms),
         *_spread(_path(feasible, lambda point: point.size_bytes), n // 6, lambda point: point.size_bytes),
     ]
@@ -110,6 +113,21 @@ def _nearest(points: Sequence[Point], bounds: Sequence[Bound]) -> list[Point]:
             if side
         ]
     return found
+
+
+def _straddling(points: Sequence[Point], bounds: Sequence[Bound]) -> list[Point]:
+    """Those that only measuring can tell to meet a limit on latency, while all they are known by meets the others."""
+    found = list[Point]()
+    for point in points:
+        doubtful = {
+            bound
+            for bound in bounds
+            for low, high in [point.between_ms.get(bound.name, (0, 0))]
+            if low <= bound.at_most < high
+        }
+        if doubtful and all(_cost(point, bound.name) <= bound.at_most for bound in bounds if bound not in doubtful):
+            found.append(point)
+    return sorted(found, key=lambda point: (point.quality, point.key))
 
 
 def _path(points: Sequence[Point], cost: Callable[[Point], float]) -> list[Point]:

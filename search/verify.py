@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluators.base import Timing, Verify, VerifyCascade, Watch
-from search import front_file
+from search import expected, front_file
 from search.candidates import Point, choose
 from search.figures import AccuracyFigure, LatencyFigure, MemberFigures
 from search.front import front
@@ -68,6 +68,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     members = _with_throughput(situation, members, watch)
     sound = {member.key for member in members if member.note is None}
     stages = Verified([each for each in exported if each.trial.key in sound], timings[situation.first.label], known)
+    expected.learn(situation, {each.trial.key: each.member for each in exported}, members)
     cascades = [
         replace(cascade, meets_limits=_within(cascade, situation.bounds))
         for cascade in verify_cascades(situation, stages, fair_bytes, watch)
@@ -81,7 +82,11 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     singles = [Verify(each.member, each.folder.resolve(), ("test",)) for each in exported if each.trial.key in tested]
     figures = _on_test(situation, [*singles, *_tests_of(cascades, tested, situation.folder)], watch)
     measured = {member.key for member in members}
-    rest = [unverified(trial, failures.get(trial.key)) for trial in on_front if trial.key not in measured]
+    rest = [
+        expected.untimed(situation, unverified(trial, failures.get(trial.key)))
+        for trial in on_front
+        if trial.key not in measured
+    ]
     result = replace(
         _described(situation, reads=_reads_before(situation.folder) + bool(tested)),
         baselines=baselines,
@@ -151,11 +156,13 @@ def _chosen(situation: Situation, on_front: Sequence[Trial]) -> set[str]:
     groups = [[trial for trial in on_front if _vocabulary_pruned(trial) == pruned] for pruned in (False, True)]
     places = situation.members if not all(groups) else -(-situation.members // 2)
     return {
-        point.key for group in groups for point in choose([_point(trial) for trial in group], situation.bounds, places)
+        point.key
+        for group in groups
+        for point in choose([_point(situation, trial) for trial in group], situation.bounds, places)
     }
 
 
-def _point(trial: Trial) -> Point:
+def _point(situation: Situation, trial: Trial) -> Point:
     lost = 1.0 + ACCURACY.cost(trial.figures.get("accuracy", 0.0))
     # Where accuracy was what search was told, the front is over it, and closeness to the original is no merit.
     quality = lost if ACCURACY.name in trial.values else trial.extras.get("kl", lost)
@@ -166,6 +173,7 @@ def _point(trial: Trial) -> Point:
         trial.extras["latency"],
         trial.extras["size"],
         {name: value for name, value in trial.extras.items() if name.startswith(f"{LATENCY.name}{AT}")},
+        expected.between(situation, trial),
     )
 
 

@@ -1,6 +1,7 @@
 """Which members are verified: what decides picks always, the rest spread out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,19 @@ def test_several_that_seem_to_meet_the_accuracy_limit() -> None:
     allowed = [point for point in points.values() if (point.drop_estimate or 0) <= 0.01]
     assert min(allowed, key=lambda p: p.latency_ms) in feasible
     assert min(allowed, key=lambda p: p.size_bytes) in feasible
+
+
+def test_those_that_only_measuring_can_tell_to_meet_the_latency_limit() -> None:
+    near = {
+        f"near{i}": Point(f"near{i}", 0.01 + i * 1e-3, 0.002, 1.2, 50e6, between_ms={"latency": (0.9, 1.5)})
+        for i in range(3)
+    }
+    sure = [Point(f"sure{i}", 0.01 + i * 1e-3, 0.002, 1.3, 50e6, between_ms={"latency": (1.1, 1.5)}) for i in range(9)]
+    crowd = [Point(f"crowd{i}", 0.02 + i * 1e-6, 0.002, 1.01, 49e6) for i in range(50)]
+    points = [*_front(), *sure, *crowd, *near.values()]
+    assert near.keys() <= set(_keys(points, (LATENCY, DROP)))
+    lossy = [replace(point, drop_estimate=0.5) for point in near.values()]
+    assert not near.keys() <= set(_keys([*_front(), *sure, *crowd, *lossy], (LATENCY, DROP)))
 
 
 def test_the_rest_is_spread_out() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators.latency_model import LatencyModel, calibrate, fitted
+from evaluators.latency_model import HeldOut, LatencyModel, calibrate, fitted
 from evaluators.latency_probes import anchors, probes
 from evaluators.latency_terms import Terms
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
@@ -111,6 +111,60 @@ def test_noise_of_the_timings_stays_about_as_large_in_the_predictions() -> None:
     found = model(noise=0.03)
     assert found.spearman >= 0.95
     assert 0.005 < found.mean_error <= 0.06
+
+
+def test_intervals_hold_as_many_designs_as_they_say() -> None:
+    """Of new designs whose latency has the noise of the timings that the model was fitted to."""
+    inside = list[bool]()
+    for seed in range(8):
+        members, rng = probes(SHAPE, BITS, 90, seed=seed), np.random.default_rng(seed)
+        ratios = [float(TERMS.features(member) @ TRUTH * rng.lognormal(0, 0.05)) for member in members]
+        found = fit(members[:50], ratios[:50], held_out=16)
+        for member, ratio in zip(members[50:], ratios[50:], strict=True):
+            low, high = found.predict_interval(member, confidence=0.8)
+            inside.append(low <= ratio * 8.0 <= high)
+    assert 0.75 <= np.mean(inside) <= 0.95
+
+
+def test_intervals_are_wider_where_few_like_it_were_timed() -> None:
+    drawn = probes(SHAPE, BITS, 200, seed=0)[len(anchors(SHAPE, BITS)) :]
+    wide = [member for member in drawn if all(bits.ffn != 4 for bits in widths_of(member))]
+    narrow = [member for member in drawn if member not in wide][:4]
+    members = [*narrow, *wide]
+    found = fit(members, sums(members, noise=0.05), held_out=16)
+    known, strange = (Member((Pruning.identity(SHAPE), Quantization.uniform(SHAPE, width))) for width in (8, 4))
+    spread = [high / low - 1 for low, high in map(found.predict_interval, (known, strange))]
+    assert spread[1] > 1.2 * spread[0]
+
+
+def widths_of(member: Member) -> list[LayerBits]:
+    return [bits for bits in member.config(Quantization).layers if bits is not None]
+
+
+def test_a_described_target_is_as_sure_as_its_held_out_models() -> None:
+    errors = tuple(HeldOut(measured, 1.0) for measured in (0.8, 1.0, 1.2))
+    found = LatencyModel(TERMS, tuple(TRUTH), 8.0, "there", errors)
+    member = probes(SHAPE, BITS, 20, seed=1)[-1]
+    assert found.predict_interval(member, 1.0) == pytest.approx(
+        (0.8 * found.predict_ms(member), 1.2 * found.predict_ms(member))
+    )
+    assert found.refined([(member, 0.5)]) is found
+
+
+def test_later_timings_correct_what_probes_got_wrong() -> None:
+    """Where a runtime is slow at something that the terms do not count."""
+    found = model(noise=0.02)
+    whole, bits = Pruning.identity(SHAPE), Quantization.uniform(SHAPE, 8)
+    few = [LayerUnits(units.heads, units.neurons[:64]) for units in whole.layers if units is not None]
+    slow = [Member((Pruning((*few[:layers], *whole.layers[layers:])), bits)) for layers in range(1, 7)]
+    measured = [1.3 * found.predict_ratio(member) for member in slow]
+    refined = found.refined(list(zip(slow[:-1], measured[:-1], strict=True)))
+    before, after = (abs(each.predict_ratio(slow[-1]) / measured[-1] - 1) for each in (found, refined))
+    assert after < 0.6 * before
+    assert refined.without(slow[0]) == found.refined(list(zip(slow[1:-1], measured[1:-1], strict=True)))
+    again = refined.refined([(slow[0], measured[0])])
+    assert sorted(each.key for each in again.seen) == sorted(each.key for each in refined.seen)
+    assert found.without(Member((whole,))) is found
 
 
 def test_costs_of_units_follow_from_the_coefficients() -> None:

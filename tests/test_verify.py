@@ -1,7 +1,7 @@
 """Verification: what is demoted, what is tested, what is picked, and in which order things happen."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Bench:
     def __init__(self, *, differs: str = "", collapses: str = "", breaks: str = "", wins: int = 0) -> None:
         self.diary: list[str] = []
         self.folder = Path()
+        self.learnt: dict[str, dict[str, float]] = {}
         self._differs, self._collapses, self._breaks = differs, collapses, breaks
         self._jobs: list[Job] = []
         self._wins = wins
@@ -93,6 +94,14 @@ class Bench:
 
     def predicted(self, member: Member) -> tuple[Mapping[str, float], int]:
         return {"here": 1.0, "two": 2.0, "far": 3.0}, 1000
+
+    def expected(self, member: Member) -> Mapping[str, tuple[float, float, float]]:
+        """As search predicted, until members were timed: from then on a tenth slower and surer."""
+        seconds = 1.1 if self.learnt else 1.0
+        return {label: (ms, 0.9 * ms, 1.1 * ms) for label, ms in (("here", 8 * seconds), ("two", 2.0), ("far", 3.0))}
+
+    def learn(self, target: Target, timed: Sequence[tuple[Member, float]]) -> None:
+        self.learnt[target.label] = {member.key: ratio for member, ratio in timed}
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
@@ -193,6 +202,22 @@ def test_neighbours_are_timed_again_until_noise_no_longer_hides_which_is_faster(
         assert after.latency is not None
         assert before.latency.mean_ms == pytest.approx(after.latency.mean_ms)  # as of the first session
     assert unsettled(more.members) == []
+
+
+def test_what_is_expected_of_members_that_nobody_timed_follows_those_that_were(tmp_path: Path) -> None:
+    bench = Bench()
+    front = verify_front(replace(situation(tmp_path, bench), members=4), quiet)
+    timed = {member.key: member for member in front.members if member.verified}
+    ratios = {key: 1 / member.latency.speedup["fair"].value for key, member in timed.items() if member.latency}
+    assert bench.learnt == {"here": ratios}
+    rest = [member for member in front.members if not member.verified]
+    assert rest
+    for member in rest:
+        assert member.latency is not None
+        assert (member.latency.mean_ms, member.latency.rounds) == (8.8, 0)
+        low, high = 10 / (1.1 * 8.8), 10 / (0.9 * 8.8)
+        assert member.latency.speedup["fair"].to_triple() == pytest.approx([10 / 8.8, low, high])
+    assert front_file.read(tmp_path) == front
 
 
 def test_throughput_is_measured_where_it_is_an_objective(tmp_path: Path) -> None:
