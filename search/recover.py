@@ -27,6 +27,8 @@ _FIXED_COST = 0.3
 _MOST_UNUSED = 0.7
 # Below this drop there is nothing to recover that measuring could show.
 _NOTHING_LOST = 0.002
+# Times the least expected drop that counts as the least.
+_ABOUT = 1.25
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class Candidate:
 def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, plan: Plan) -> list[Candidate]:
     """At most `count` candidates, one per config of the plan's family: the largest expected gain per effort each time.
 
-    Where there is a limit on accuracy, half of the places go to those that are expected to keep to it, by what they
-    gain in the other objectives: from those that use all of the limit to those that leave most of it unused, because
-    expectations err. The others may go beyond: as first stages of cascades they need not keep to it.
+    Where there is a limit on accuracy, half of the places go to those that are expected to keep to it, or else to come
+    nearest, by what they gain in the other objectives: from those that use all of the limit to those that leave most of
+    it unused, because expectations err. The others may go beyond: as first stages of cascades they need not keep to it.
 
     Args:
         pool: candidates.
@@ -145,10 +147,17 @@ def deserving(pool: Sequence[Candidate], known: Sequence[Trial], count: int, pla
         places, known_within = -(-count // 2), [row for row in rows if row["accuracy"] >= worst]
         for place in range(places):
             used = 1 - _MOST_UNUSED * place / max(1, places - 1)
-            within = [each for each in _others(left, chosen, plan) if each.expected <= used * plan.most_lost]
-            choose(place + 1, within, known_within, costs)
+            others = _others(left, chosen, plan)
+            within = [each for each in others if each.expected <= used * plan.most_lost]
+            choose(place + 1, within or _nearest(others), known_within, costs)
     choose(count, _others(left, chosen, plan), rows + [each.figures(plan.fair) for each in chosen], plan.objectives)
     return chosen
+
+
+def _nearest(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Where none is expected to keep to a limit, those that are expected to lose least: training may do better."""
+    least = min((each.expected for each in candidates), default=0.0)
+    return [each for each in candidates if each.expected <= _ABOUT * least]
 
 
 def _others(candidates: Sequence[Candidate], chosen: Sequence[Candidate], plan: Plan) -> list[Candidate]:

@@ -29,11 +29,12 @@ from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
 from spaces.errors import CallerError, RunError
-from spaces.knobs import IntRange
+from spaces.knobs import IntRange, Scalar
 from spaces.space import Space, saves
 
 if TYPE_CHECKING:
     from evaluators.ladder.steps import Settings
+    from evaluators.latency_model import LatencyModel
     from evaluators.prepare import Prepared
     from evaluators.tasks.base import Splits
     from spaces.design import Member
@@ -376,7 +377,9 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
         most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
     )
     with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
-        Recovery(space, record, recovered, runner, plan, scene.display.stage).run(_steep(space))
+        Recovery(space, record, recovered, runner, plan, scene.display.stage).run(
+            _steep(space, prepared.workload.latency)
+        )
     failed = [trial for trial in recovered.trials() if trial.state == "failed"]
     if failed:
         scene.display.say(
@@ -387,20 +390,25 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
     Record.open(scene.folder, storage=config.search.storage).write_csv()
 
 
-def _steep(space: Space) -> "list[Member]":
-    """Members that only training makes useful: shallow and narrow at once, where search goes one step at a time."""
+def _steep(space: Space, latency: "LatencyModel") -> "list[Member]":
+    """Members that only training makes useful: shallow and narrow at once, where search goes one step at a time; in the
+    smallest and in the fastest widths."""
     from spaces.design import Design
 
     neutral = space.identity()
     depth, cut = space.knobs.get("prune.depth"), space.knobs.get("prune.cut")
     if not isinstance(depth, IntRange) or cut is None:
         return []
-    narrow = {name: value for axis in space.axes[1:] if saves(axis) for name, value in axis.ladder()[-1].items()}
-    return [
-        space.decode(Design({**neutral, **narrow, "prune.depth": layers, "prune.cut": share}))
+    fast, small = dict[str, Scalar](), dict[str, Scalar]()
+    for axis in filter(saves, space.axes[1:]):
+        small |= axis.ladder()[-1]
+        fast |= min(axis.ladder(), key=lambda rung: latency.predict_ms(space.decode(Design({**neutral, **rung}))))
+    cuts = [
+        {"prune.depth": layers, "prune.cut": share}
         for layers in range(max(2, depth.high // 3), depth.high + 1)
         for share in _STEEP_CUTS
     ]
+    return [space.decode(Design({**neutral, **narrow, **step})) for narrow in (small, fast) for step in cuts]
 
 
 def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:

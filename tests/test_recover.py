@@ -162,6 +162,14 @@ def test_half_of_the_places_are_for_those_within_a_limit_on_accuracy() -> None:
     assert deserving([sound, bold], [], 2, replace(PLAN, most_lost=0.01)) == [sound, bold]
 
 
+def test_where_none_is_expected_within_the_limit_one_place_is_for_those_that_come_nearest() -> None:
+    near, nearer_and_slow = candidate(0.1, 0.0115, 4.0, BYTES / 4), candidate(0.15, 0.01, 6.0, BYTES / 2)
+    bold = candidate(0.2, 0.03, 1.0, BYTES / 8)
+    limited = replace(PLAN, most_lost=0.005)
+    assert deserving([near, nearer_and_slow, bold], [], 1, limited) == [near]
+    assert deserving([near, nearer_and_slow, bold], [], 2, limited) == [near, bold]
+
+
 def test_of_two_within_the_limit_one_leaves_most_of_it_unused() -> None:
     bold, bolder, safe = (
         candidate(0.1, 0.009, 2.0, BYTES / 8),
