@@ -6,7 +6,7 @@ predictions: many are refitted without any training, some are trained shortly, f
 scored in every combination of the other families' rungs, which is cheap.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evaluators.base import Job, Score, Train, Watch
@@ -14,9 +14,10 @@ from search.front import front_hypervolume
 from search.ledger import Trial
 from search.record import Record
 from search.runners.base import Runner
-from spaces.design import Member
+from spaces.design import Design, Member
+from spaces.knobs import IntRange, Scalar
 from spaces.objectives import Complete, Evaluation
-from spaces.space import Space
+from spaces.space import Space, saves
 
 STUDY = RECIPE = "recovered"
 # Share of the accuracy drop that training is expected to leave of a member of the search.
@@ -27,6 +28,8 @@ _FIXED_COST = 0.3
 _MOST_UNUSED = 0.7
 # Below this drop there is nothing to recover that measuring could show.
 _NOTHING_LOST = 0.002
+# Shares of a model's cost that recovery tries to do without.
+_STEEP_CUTS = (0.4, 0.55, 0.7)
 # Times the least expected drop that counts as the least.
 _ABOUT = 1.25
 
@@ -79,6 +82,31 @@ def rungs(plan: Plan) -> tuple[Rung, ...]:
         *([short] if plan.epochs > short.epochs else []),
         Rung("recover: training", plan.epochs, 1, 1.0),
     )
+
+
+def steep(space: Space, milliseconds: Callable[[Member], float]) -> list[Member]:
+    """Members that only training makes useful: shallow and narrow at once, where search goes one step at a time; in the
+    smallest and in the fastest widths, no model twice.
+
+    Args:
+        space: whose first axis prunes; there are none where it does so unit by unit.
+        milliseconds: predicted latency.
+    """
+    neutral = space.identity()
+    depth, cut = space.knobs.get("prune.depth"), space.knobs.get("prune.cut")
+    if not isinstance(depth, IntRange) or cut is None:
+        return []
+    small, fast = dict[str, Scalar](), dict[str, Scalar]()
+    for axis in filter(saves, space.axes[1:]):
+        small |= axis.ladder()[-1]
+        fast |= min(axis.ladder(), key=lambda rung: milliseconds(space.decode(Design({**neutral, **rung}))))
+    cuts: list[dict[str, Scalar]] = [
+        {"prune.depth": layers, "prune.cut": share}
+        for layers in range(max(2, depth.high // 3), depth.high + 1)
+        for share in _STEEP_CUTS
+    ]
+    members = [space.decode(Design({**neutral, **narrow, **step})) for narrow in (small, fast) for step in cuts]
+    return list({member.key: member for member in members}.values())
 
 
 @dataclass(frozen=True)

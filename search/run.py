@@ -29,20 +29,16 @@ from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
 from spaces.errors import CallerError, RunError
-from spaces.knobs import IntRange, Scalar
-from spaces.space import Space, saves
+from spaces.space import Space
 
 if TYPE_CHECKING:
     from evaluators.ladder.steps import Settings
-    from evaluators.latency_model import LatencyModel
     from evaluators.prepare import Prepared
     from evaluators.tasks.base import Splits
     from spaces.design import Member
     from spaces.objectives import Bound
 
 SUMMARY = "search.json"
-# Shares of a model's cost that recovery tries to do without.
-_STEEP_CUTS = (0.4, 0.55, 0.7)
 # Members verified, if nothing is said: of a search, and of a recipe alone, which settles on one.
 _MEMBERS, _MEMBERS_OF_RECIPES = 24, 4
 # A forecast times this many designs, spread over the ladder.
@@ -363,7 +359,7 @@ def _recovered(scene: _Scene, record: Record) -> Record | None:
 
 def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
     """Distil what deserves it; the members that come out stand in a study of their own."""
-    from search.recover import Plan, Recovery
+    from search.recover import Plan, Recovery, steep
     from spaces.axes.pruning import Pruning
 
     config, prepared, space = scene.config, scene.prepared, scene.space
@@ -377,9 +373,8 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
         most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
     )
     with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
-        Recovery(space, record, recovered, runner, plan, scene.display.stage).run(
-            _steep(space, prepared.workload.latency)
-        )
+        further = steep(space, prepared.workload.latency.predict_ms)
+        Recovery(space, record, recovered, runner, plan, scene.display.stage).run(further)
     failed = [trial for trial in recovered.trials() if trial.state == "failed"]
     if failed:
         scene.display.say(
@@ -388,27 +383,6 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
             "need less memory."
         )
     Record.open(scene.folder, storage=config.search.storage).write_csv()
-
-
-def _steep(space: Space, latency: "LatencyModel") -> "list[Member]":
-    """Members that only training makes useful: shallow and narrow at once, where search goes one step at a time; in the
-    smallest and in the fastest widths."""
-    from spaces.design import Design
-
-    neutral = space.identity()
-    depth, cut = space.knobs.get("prune.depth"), space.knobs.get("prune.cut")
-    if not isinstance(depth, IntRange) or cut is None:
-        return []
-    fast, small = dict[str, Scalar](), dict[str, Scalar]()
-    for axis in filter(saves, space.axes[1:]):
-        small |= axis.ladder()[-1]
-        fast |= min(axis.ladder(), key=lambda rung: latency.predict_ms(space.decode(Design({**neutral, **rung}))))
-    cuts = [
-        {"prune.depth": layers, "prune.cut": share}
-        for layers in range(max(2, depth.high // 3), depth.high + 1)
-        for share in _STEEP_CUTS
-    ]
-    return [space.decode(Design({**neutral, **narrow, **step})) for narrow in (small, fast) for step in cuts]
 
 
 def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:

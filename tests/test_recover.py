@@ -10,9 +10,10 @@ import pytest
 from evaluators.base import Job, Score, Train
 from evaluators.synthetic import BYTES, MILLISECONDS, ORIGINAL_ACCURACY, SyntheticEvaluator, synthetic_space
 from search.record import Record
-from search.recover import STUDY, Candidate, Plan, Recovery, deserving
+from search.recover import STUDY, Candidate, Plan, Recovery, deserving, steep
 from search.runners.inline import InlineRunner
-from spaces.axes.quantization import Quantization, QuantizationAxis
+from spaces.axes.pruning import Importance, Pruning, PruningAxis, UnitCosts
+from spaces.axes.quantization import Quantization, QuantizationAxis, forget_absent_parts
 from spaces.design import Design, Member
 from spaces.objectives import KL, LATENCY, SIZE, Complete, Evaluation, Failed
 from spaces.shape import ModelShape
@@ -242,3 +243,24 @@ def test_between_two_widths_the_cheapest_parts_go_first(tmp_path: Path) -> None:
     cheapest = sorted(PRICES, key=PRICES.__getitem__)
     assert {part for one in found if len(one) == 1 for part in one} == PRICES.keys()
     assert all(set(cheapest[:count]) in found for count in range(len(PRICES) + 1))
+
+
+def test_steep_members_are_shallow_and_narrow_in_the_smallest_and_in_the_fastest_widths() -> None:
+    shape = ModelShape(layers=6, heads=4, head_size=2, ffn=32, hidden=8, vocab=99)
+    layers = range(shape.layers)
+    importance = Importance(((0.5,) * shape.heads,) * 6, ((0.5,) * shape.ffn,) * 6, tuple(map(float, layers)))
+    pruning = PruningAxis(shape, importance, UnitCosts(0.1, 0.01), ffn_group=8)
+    space = Space([pruning, QuantizationAxis(shape, (32, 8, 4))], [forget_absent_parts])
+
+    def milliseconds(member: Member) -> float:
+        """Where 8 bits are fast and 4 bits are not."""
+        return 1.0 if 8 in member.config(Quantization).used else 2.0
+
+    found = steep(space, milliseconds)
+    assert len({member.key for member in found}) == len(found) == 2 * 5 * 3
+    assert {bits for member in found for bits in member.config(Quantization).used} == {8, 4}
+    depths = {sum(units is not None for units in member.config(Pruning).layers) for member in found}
+    assert depths <= {2, 3, 4, 5, 6}
+    assert min(depths) == 2
+    everywhere = len(steep(space, lambda member: sum(member.config(Quantization).used)))
+    assert everywhere == 5 * 3, "where the smallest is the fastest there is one of each"
