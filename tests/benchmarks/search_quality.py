@@ -107,9 +107,11 @@ def _flat(make: bridge.MakeSampler, record: Record, scene: Scene) -> Sampler:
     return bridge.OptunaSampler(record, scene.flat, make, seeds=[scene.flat.identity()], seed=scene.seed)
 
 
-def _auto(record: Record, scene: Scene) -> Sampler:
-    seeds = scene.ours.seeds()
-    return AutoSampler(record, scene.ours, seeds=seeds, seed=scene.seed, trials=scene.designs, foreseer=scene.foreseer)
+def auto(record: Record, scene: Scene, *, seeds: bool = True, foresees: bool = True) -> Sampler:
+    """The project's sampler, or without parts of it."""
+    first = scene.ours.seeds() if seeds else [scene.ours.identity()]
+    foreseer = scene.foreseer if foresees else None
+    return AutoSampler(record, scene.ours, seeds=first, seed=scene.seed, trials=scene.designs, foreseer=foreseer)
 
 
 def _ladder(record: Record, scene: Scene) -> Sampler:
@@ -119,7 +121,7 @@ def _ladder(record: Record, scene: Scene) -> Sampler:
 
 
 METHODS: Mapping[str, Method] = {
-    OURS: Method(_auto, foresees=True, races=True),
+    OURS: Method(auto, foresees=True, races=True),
     "ladder + moves": Method(_ladder),
     "programming": Method(
         lambda record, scene: Listed(scene.flat, programmed(scene.flat, scene.foreseer, scene.designs)),
@@ -164,7 +166,11 @@ def main() -> None:
 
 
 def _compared(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
-    """One row per method."""
+    return compared(task, seed, METHODS, quick=quick)
+
+
+def compared(task: str, seed: int, methods: Mapping[str, Method], *, quick: bool) -> list[dict[str, Any]]:
+    """One row per method; OURS is among them, and its seconds are what all have at equal seconds."""
     folder = (RUNS.with_name("search_quality_quick") if quick else RUNS) / f"{task}-{seed}"
     config = RunConfig.parse({**TASKS[task], "search": {"seed": seed, "rows": 50 if quick else ROWS}, "cache": False})
     display = Display()
@@ -181,14 +187,14 @@ def _compared(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     scene = Scene(prepared, space, flat, foreseer, seed, 30 if quick else DESIGNS)
     shared = Shared(TransformerEvaluator(prepared.workload), folder / "scores")
     paid, fair = float(json.loads(beforehand.read_text())), prepared.fair
-    trials = {name: _trials(folder, name, scene, shared, config) for name in METHODS}
-    seconds = {name: (paid if METHODS[name].foresees else 0.0) + trials[name][-1]["clock"] for name in METHODS}
+    trials = {name: _trials(folder, name, each, scene, shared, config) for name, each in methods.items()}
+    started = {name: paid if each.foresees else 0.0 for name, each in methods.items()}
+    seconds = {name: started[name] + ended[-1]["clock"] for name, ended in trials.items()}
     least = seconds[OURS]
     rows = []
     for name, ended in trials.items():
-        start = paid if METHODS[name].foresees else 0.0
         at = {f"hypervolume at {count}": _quality(ended[:count], scene, shared, fair)[0] for count in CHECKPOINTS}
-        spent = [trial for trial in ended if start + trial["clock"] <= least]
+        spent = [trial for trial in ended if started[name] + trial["clock"] <= least]
         hypervolume, fastest = _quality(spent, scene, shared, fair)
         rows.append(
             {
@@ -231,13 +237,14 @@ class Shared:
         return replace(evaluation, predictions=None)
 
 
-def _trials(folder: Path, name: str, scene: Scene, shared: Shared, config: RunConfig) -> list[dict[str, Any]]:
+def _trials(
+    folder: Path, name: str, method: Method, scene: Scene, shared: Shared, config: RunConfig
+) -> list[dict[str, Any]]:
     """A method's trials in order, with what was spent until each ended."""
     path = folder / f"{name}.json"
     if path.exists():
         known: list[dict[str, Any]] = json.loads(path.read_text())
         return known
-    method = METHODS[name]
     space = scene.flat if method.flat else scene.ours
     own = folder / "runs" / name
     shutil.rmtree(own, ignore_errors=True)  # of an interrupted benchmark
