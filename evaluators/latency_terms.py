@@ -175,11 +175,8 @@ class Terms:
 
     def error(self, factors: Vector, ratios: Vector) -> float:
         """Mean relative error on designs that a fit to the other folds predicts."""
-        return float(
-            np.mean(
-                np.concatenate([abs(factors[own] @ fit / ratios[own] - 1) for own, fit in self.folds(factors, ratios)])
-            )
-        )
+        errors = [abs(factors[own] @ fit / ratios[own] - 1) for own, fit in self.folds(factors, ratios)]
+        return float(np.mean(np.concatenate(errors)))
 
     def folds(self, factors: Vector, ratios: Vector) -> list[tuple[NDArray[np.intp], Vector]]:
         """Which designs are in each fold, and the coefficients fitted to all others."""

@@ -119,15 +119,15 @@ def _straddling(points: Sequence[Point], bounds: Sequence[Bound]) -> list[Point]
     """Those that only measuring can tell to meet a limit on latency, while all they are known by meets the others."""
     found = list[Point]()
     for point in points:
-        doubtful = {
-            bound
-            for bound in bounds
-            for low, high in [point.between_ms.get(bound.name, (0, 0))]
-            if low <= bound.at_most < high
-        }
+        doubtful = {bound for bound in bounds if _in_doubt(point, bound)}
         if doubtful and all(_cost(point, bound.name) <= bound.at_most for bound in bounds if bound not in doubtful):
             found.append(point)
     return sorted(found, key=lambda point: (point.quality, point.key))
+
+
+def _in_doubt(point: Point, bound: Bound) -> bool:
+    low, high = point.between_ms.get(bound.name, (math.inf, math.inf))
+    return low <= bound.at_most < high
 
 
 def _path(points: Sequence[Point], cost: Callable[[Point], float]) -> list[Point]:
