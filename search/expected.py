@@ -44,7 +44,9 @@ def untimed(situation: Situation, member: MemberFigures) -> MemberFigures:
     for label, (ms, low, high) in found.items():
         fair = situation.fair[_limit(situation, label)]
         latencies[label] = LatencyFigure(ms, speedup={"fair": Estimate(fair / ms, fair / high, fair / low)})
-    further = {label: replace(there, latency=latencies[label]) for label, there in member.by_target.items()}
+    further = {  # those of targets that the run no longer has stay as they were
+        label: replace(there, latency=latencies.get(label, there.latency)) for label, there in member.by_target.items()
+    }
     return replace(member, latency=latencies[situation.first.label], by_target=further)
 
 
