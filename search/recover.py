@@ -99,7 +99,8 @@ def steep(space: Space, milliseconds: Callable[[Member], float]) -> list[Member]
     small, fast = dict[str, Scalar](), dict[str, Scalar]()
     for axis in filter(saves, space.axes[1:]):
         small |= axis.ladder()[-1]
-        fast |= min(axis.ladder(), key=lambda rung: milliseconds(space.decode(Design({**neutral, **rung}))))
+        # Of equally fast rungs the smallest, which is the last.
+        fast |= min(reversed(axis.ladder()), key=lambda rung: milliseconds(space.decode(Design({**neutral, **rung}))))
     cuts: list[dict[str, Scalar]] = [
         {"prune.depth": layers, "prune.cut": share}
         for layers in range(max(2, depth.high // 3), depth.high + 1)

@@ -259,6 +259,7 @@ def test_steep_members_are_shallow_and_narrow_in_the_smallest_and_in_the_fastest
     found = steep(space, milliseconds)
     assert len({member.key for member in found}) == len(found) == 2 * 5 * 3
     assert {bits for member in found for bits in member.config(Quantization).used} == {8, 4}
+    assert {member.config(Quantization).embeddings for member in found} == {4}, "of equally fast tables the smallest"
     depths = {sum(units is not None for units in member.config(Pruning).layers) for member in found}
     assert depths <= {2, 3, 4, 5, 6}
     assert min(depths) == 2
