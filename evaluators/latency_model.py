@@ -25,6 +25,7 @@ from spaces.axes.pruning import UnitCosts
 from spaces.design import Member
 from spaces.shape import ModelShape
 from spaces.target import Target
+from spaces.whole import write_whole
 
 Keep: TypeAlias = Callable[[Sequence[TimingRow]], None]
 
@@ -176,7 +177,7 @@ class LatencyModel:
         )
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1))
+        write_whole(path, json.dumps(self.to_json(), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "LatencyModel":

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluators.base import Assessor
 from search.record import Record
 from search.runners.base import Runner
-from spaces.objectives import Bound, Objective
+from spaces.objectives import LATENCY, Bound, Objective, latency_at
 from spaces.space import Space
 from spaces.target import Target
 
@@ -65,3 +65,7 @@ class Situation:
     def first(self) -> Target:
         """The primary target."""
         return next(iter(self.targets))
+
+    def latency(self, label: str) -> Objective:
+        """Latency at the target of that label, as objectives, limits and figures name it."""
+        return LATENCY if label == self.first.label else latency_at(label)

@@ -32,7 +32,7 @@ from search.situation import Situation
 from search.standing import unsettled, with_standings
 from search.verify_cascades import Verified, verify_cascades
 from search.verify_gains import compete, finalists
-from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete, latency_at
+from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
@@ -68,7 +68,7 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     members = _with_throughput(situation, members, watch)
     sound = {member.key for member in members if member.note is None}
     stages = Verified([each for each in exported if each.trial.key in sound], timings[situation.first.label], known)
-    expected.learn(situation, {each.trial.key: each.member for each in exported}, members)
+    expected.learn(situation, members)
     cascades = [
         replace(cascade, meets_limits=_within(cascade, situation.bounds))
         for cascade in verify_cascades(situation, stages, fair_bytes, watch)
@@ -121,8 +121,7 @@ def _latencies(
     """A baseline's latency by target; of those that are not timed, only the original's is predicted."""
     found: dict[str, LatencyFigure | None] = {}
     for label, timing in _of(name, timings).items():
-        objective = LATENCY if label == situation.first.label else latency_at(label)
-        unknown = None if name != "fair" else LatencyFigure(situation.fair[objective.name])
+        unknown = None if name != "fair" else LatencyFigure(situation.fair[situation.latency(label).name])
         found[label] = unknown if timing is None else latency_figure(timing)
     return found
 

@@ -7,16 +7,11 @@ is foreseen of designs (`search.surrogate`; four designs in five are then childr
 (`search.racing`), and the seeds (from the original alone). Nothing is claimed: the table says what each is worth.
 """
 
-import argparse
-import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
-from report import table, write
-from search_quality import OURS, TASKS, Method, auto, compared
+from search_quality import OURS, Method, auto, compared, study
 
 SEEDS = (0, 1, 2)
 METHODS: Mapping[str, Method] = {
@@ -29,22 +24,7 @@ METHODS: Mapping[str, Method] = {
 
 def main() -> None:
     """Run what is not there yet, print the table and, unless --quick, write it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="one seed, few designs, writes nothing")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    asked = parser.parse_args()
-    seeds = SEEDS[: 1 if asked.quick else asked.seeds]
-    rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_compared, task, seed, asked.quick) for seed in seeds for task in asked.tasks]
-        for done in as_completed(waiting):
-            rows += done.result()
-            rows.sort(key=lambda row: (row["task"], row["seed"], row["method"]))
-            print(table(done.result()), flush=True)
-            if not asked.quick:
-                missing = len(SEEDS) * len(TASKS) * len(METHODS) - len(rows)
-                write("ablation", seeds, rows, [], missing=missing)
+    study("ablation", SEEDS, METHODS, _compared, lambda rows: [])
 
 
 def _compared(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:

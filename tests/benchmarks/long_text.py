@@ -19,6 +19,8 @@ from report import ROOT, Claim, table, write
 from search import front_file, run
 from search.config import RunConfig
 from search.figures import MemberFigures
+from search.record import Record
+from search.recover import STUDY
 from search.select import drop
 from search.so_far import CONFIG
 from search.tables import Parts
@@ -65,9 +67,18 @@ def _searched(folder: Path, seed: int, *, quick: bool) -> Path:
             run.resume(folder, {})
         else:
             run.search(RunConfig.parse(content), folder)
-    if all(member.weights == ORIGINAL for member in front_file.read(folder).members):
-        run.resume(folder, {**RECOVERED, **({"recover.epochs": 1, "recover.mixed": 0} if quick else {})})
+    asked = {**RECOVERED, **({"recover.epochs": 1, "recover.mixed": 0} if quick else {})}
+    if not _is_recovered(folder, epochs=asked["recover.epochs"]):
+        run.resume(folder, asked)
     return folder
+
+
+def _is_recovered(folder: Path, *, epochs: int) -> bool:
+    """Whether a structure was distilled to the end: one that was merely refitted has weights of its own too."""
+    if not Record.exists(folder, study=STUDY):
+        return False
+    trials = Record.open(folder, study=STUDY).trials()
+    return any(trial.state == "complete" and trial.extras.get("epochs", 0) >= epochs for trial in trials)
 
 
 def _rows(folder: Path, seed: int) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ which runs do not do. Wrongly stopped is a design that the race ended although i
 front of all designs. Hypervolume is by figures on all rows, of the front that the search knows over that of all
 designs.
 
-Of seed 0 one thing was seen before this method was fixed: on all 1,500 rows racing alone saves 1.2 times, because half
-of the designs are on the front, and reuse nothing, because a cut goes through all layers.
+Of seed 0 two things were seen before this method was fixed: on all 1,500 rows racing alone saves 1.2 times, because
+half of the designs are on the front, and reuse nothing, because a cut goes through all layers; and in one search that
+was not raced, the front by 512 rows had 0.997 of the hypervolume.
 """
 
 import tempfile

@@ -146,23 +146,42 @@ METHODS: Mapping[str, Method] = {
 
 def main() -> None:
     """Run what is not there yet, print the table and, unless --quick, write it."""
+    study("search_quality", SEEDS, METHODS, _compared, _claims)
+
+
+def study(
+    name: str,
+    all_seeds: Sequence[int],
+    methods: Mapping[str, Method],
+    each: Callable[[str, int, bool], list[dict[str, Any]]],
+    claims: Callable[[list[dict[str, Any]]], list[Claim]],
+) -> None:
+    """What the command line asks of a comparison of methods.
+
+    Args:
+        name: of the table's files.
+        all_seeds: those of the whole study.
+        methods: what is compared.
+        each: rows of one task and seed, quick or not; a function of a module, as other processes call it.
+        claims: that follow from rows.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one seed, few designs, writes nothing")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--seeds", type=int, default=len(all_seeds))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     asked = parser.parse_args()
-    seeds = SEEDS[: 1 if asked.quick else asked.seeds]
+    seeds = all_seeds[: 1 if asked.quick else asked.seeds]
     rows: list[dict[str, Any]] = []
     # Scores and predicted latencies are compared, no clock but that of evaluations: two may run beside each other.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_compared, task, seed, asked.quick) for seed in seeds for task in asked.tasks]
+        waiting = [pool.submit(each, task, seed, asked.quick) for seed in seeds for task in asked.tasks]
         for done in as_completed(waiting):
             rows += done.result()
             rows.sort(key=lambda row: (row["task"], row["seed"], row["method"]))
             print(table(done.result()), flush=True)
             if not asked.quick:
-                missing = len(SEEDS) * len(TASKS) * len(METHODS) - len(rows)
-                write("search_quality", seeds, rows, _claims(rows), missing=missing)
+                missing = len(all_seeds) * len(TASKS) * len(methods) - len(rows)
+                write(name, seeds, rows, claims(rows), missing=missing)
 
 
 def _compared(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
