@@ -1,6 +1,7 @@
 """A sampler whose asks are timed. Knows a clock; proposes nothing itself."""
 
 import time
+from collections.abc import Callable
 
 from search.samplers.base import Sampler
 from spaces.design import Design
@@ -12,16 +13,18 @@ class Clocked:
 
     Args:
         inner: proposes.
+        clock: in seconds.
     """
 
-    def __init__(self, inner: Sampler) -> None:
+    def __init__(self, inner: Sampler, clock: Callable[[], float] = time.perf_counter) -> None:
         self._inner = inner
+        self._clock = clock
         self.seconds: list[float] = []
 
     def ask(self) -> Design | None:
-        begin = time.perf_counter()
+        begin = self._clock()
         design = self._inner.ask()
-        self.seconds.append(time.perf_counter() - begin)
+        self.seconds.append(self._clock() - begin)
         return design
 
     def tell(self, evaluation: Evaluation) -> None:

@@ -13,7 +13,8 @@ the original.
 Counted after 25, 50, 75 and 100 designs, and at equal seconds: the set that a method would choose, the front of its
 search figures, on the confirm rows: its hypervolume (normalised as in a run's report, reference the original), and how
 many times faster than the original its fastest member is that loses at most a point there. Seconds are those of
-evaluations and of asking. Paired differences over seeds, Wilcoxon's signed-rank test, Holm's correction over rivals.
+processors, spent on evaluations and on asking, which other work on the machine hardly touches. Paired differences over
+seeds, Wilcoxon's signed-rank test, Holm's correction over rivals.
 Every method's trials are kept under results/search_quality/, and the command continues.
 """
 
@@ -172,7 +173,7 @@ def study(
     asked = parser.parse_args()
     seeds = all_seeds[: 1 if asked.quick else asked.seeds]
     rows: list[dict[str, Any]] = []
-    # Scores and predicted latencies are compared, no clock but that of evaluations: two may run beside each other.
+    # Scores, predicted latencies and processor seconds are compared: several may run beside each other.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(each, task, seed, asked.quick) for seed in seeds for task in asked.tasks]
         for done in as_completed(waiting):
@@ -194,14 +195,14 @@ def compared(task: str, seed: int, methods: Mapping[str, Method], *, quick: bool
     config = RunConfig.parse({**TASKS[task], "search": {"seed": seed, "rows": 50 if quick else ROWS}, "cache": False})
     display = Display()
     prepared = wiring.prepare_run(config, folder, display)
-    begin = time.perf_counter()
+    begin = time.process_time()
     known = (folder / DAMAGE).exists()
     space = wiring.space(config, prepared)
     foreseer = wiring.foreseer(config, space, prepared, folder, display)
     assert foreseer is not None
     beforehand = folder / "beforehand.json"
     if not known:
-        beforehand.write_text(json.dumps(time.perf_counter() - begin))
+        beforehand.write_text(json.dumps(time.process_time() - begin))
     flat = flat_space(prepared.shape, prepared.importance, prepared.assignment.runtime.bits)
     scene = Scene(prepared, space, flat, foreseer, seed, 30 if quick else DESIGNS)
     shared = Shared(TransformerEvaluator(prepared.workload), folder / "scores")
@@ -247,9 +248,9 @@ class Shared:
             self.seconds = kept["seconds"]
             if job.race is None or job.race.least(kept["values"]) == float("inf"):
                 return Evaluation(job.key, Complete(kept["values"], kept["extras"]))
-        begin = time.perf_counter()
+        begin = time.process_time()
         evaluation = self.inner.evaluate(job)
-        self.seconds = time.perf_counter() - begin
+        self.seconds = time.process_time() - begin
         if isinstance(evaluation.outcome, Complete):
             figures = {"values": dict(evaluation.outcome.values), "extras": dict(evaluation.outcome.extras)}
             write_whole(path, json.dumps({**figures, "seconds": self.seconds}))
@@ -268,7 +269,7 @@ def _trials(
     own = folder / "runs" / name
     shutil.rmtree(own, ignore_errors=True)  # of an interrupted benchmark
     record = Record.create(own, objectives=wiring.told(config), bounds=())
-    sampler = Clocked(method.make(record, scene))
+    sampler = Clocked(method.make(record, scene), time.process_time)
     spent, ended = 0.0, list[dict[str, Any]]()
 
     def note(_: object) -> None:
