@@ -21,13 +21,12 @@ from evaluators.exported import (
     timing,
 )
 from evaluators.instances import Throughput
-from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.latency import sample_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
-from evaluators.tasks.base import Task, encode
+from evaluators.tasks.base import Task, Text, encode
 from spaces.target import Target
 
-Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
+Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[Text]], Mapping[str, Throughput]]
 
 
 def bench(
@@ -42,7 +41,7 @@ def bench(
         One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
     """
     texts = task.splits(seed)
-    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
+    metric, labels = task.metric, np.asarray(texts.confirm.labels)
     logits, names = [], [str(folder) for folder in folders]
     singles = [folder for folder in folders if contender("", folder).kind in SINGLE] or folders
     original = min(singles, key=lambda folder: has_own_vocabulary(design_of(folder)))

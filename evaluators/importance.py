@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
+from evaluators.problems.base import Problem
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, Pruning
@@ -30,7 +30,7 @@ def fisher_importance(
     """Diagonal of the empirical Fisher information of the gates: sum over examples of (dL_n/dgate)^2.
 
     Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
-    L_n is the cross-entropy of example n; every example has its own gates, so one backward pass per batch
+    L_n is the loss of example n; every example has its own gates, so one backward pass per batch
     yields the gradients of each example. The same rows give the same figures.
 
     Args:
@@ -49,7 +49,9 @@ def fisher_importance(
         start = batch * batch_size
         labels = torch.tensor(rows.labels[start : start + batch_size])
         tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
-        for total, gradients in zip(totals, _gradients(frozen, gates, tensors, labels.to(frozen.device)), strict=True):
+        for total, gradients in zip(
+            totals, _gradients(frozen, gates, tensors, labels.to(frozen.device), rows.problem), strict=True
+        ):
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
             progress(start + len(labels), len(rows))
@@ -57,14 +59,16 @@ def fisher_importance(
     return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
 
 
-def _gradients(model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, ...]:
+def _gradients(
+    model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor, problem: Problem
+) -> tuple[Tensor, ...]:
     """Per example, the gradient of its loss by its gates: heads (L, B, H), neurons (L, B, F), layers (L, B)."""
     own = masks.per_example(len(labels))
     gates = own.heads.requires_grad_(), own.neurons.requires_grad_(), own.layers.requires_grad_()
     with masked(model, own):
         logits = model(**inputs).logits  # (B, C)
     # An example's gates touch its own loss only, so the gradient of the sum holds every example's own.
-    return torch.autograd.grad(cross_entropy(logits, labels, reduction="sum"), gates)
+    return torch.autograd.grad(problem.losses(logits, labels).sum(), gates)
 
 
 def save_importance(path: Path, importance: Importance, weights_sha: str, calibration_sha: str) -> None:

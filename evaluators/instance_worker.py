@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluators.pool import Setup, Task
+    from evaluators.tasks.base import Text
 
     Logits: TypeAlias = NDArray[np.float32]
 
@@ -36,8 +37,8 @@ class Model:
     """
 
     classes: tuple[str, ...]
-    of_texts: "Callable[[Sequence[str], int], Logits]"
-    keep: Callable[[Sequence[str]], Kept]
+    of_texts: "Callable[[Sequence[Text], int], Logits]"
+    keep: "Callable[[Sequence[Text]], Kept]"
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -94,10 +95,10 @@ def _exported(folder: Path, setup: "Setup") -> Model:
 
     artifact = Artifact.open(folder, threads=setup.threads)
 
-    def encoded(texts: Sequence[str]) -> Encoded:
+    def encoded(texts: "Sequence[Text]") -> Encoded:
         return artifact.encode(Rows(tuple(texts), (0,) * len(texts))) if texts else Encoded((), ())
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         rows = encoded(texts)
         return lambda numbers, batch_size: artifact.logits(rows.take(numbers), batch_size)
 
@@ -109,7 +110,7 @@ def _cascade(folder: Path, setup: "Setup") -> Model:
 
     cascade = Cascade.open(folder, threads=setup.threads)
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         stages = cascade.encode(texts) if texts else ()
 
         def answer(numbers: Sequence[int], batch_size: int) -> "Logits":
@@ -138,13 +139,16 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
-    def of_texts(texts: Sequence[str], batch_size: int) -> "Logits":
+    def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":
         asked = {"top_k": None, "function_to_apply": "none", "truncation": True, "max_length": longest}
-        answers: Any = classify(list(texts), **asked)
+        parts: Any = [
+            text if isinstance(text, str) else dict(zip(("text", "text_pair"), text, strict=True)) for text in texts
+        ]
+        answers: Any = classify(parts, **asked)
         scores = [{answer["label"]: answer["score"] for answer in row} for row in answers]
         return np.asarray([[row[name] for name in classes] for row in scores], dtype=np.float32)
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         rows = encode(Rows(tuple(texts), (0,) * len(texts)), tokenizer, longest) if texts else Encoded((), ())
 
         def answer(numbers: Sequence[int], batch_size: int) -> "Logits":

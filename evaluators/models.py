@@ -21,6 +21,8 @@ from transformers.utils import logging
 
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
+from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
@@ -77,13 +79,19 @@ def resolve(name_or_path: str) -> str:
 
 
 def load_classifier(
-    source: str, classes: Sequence[str], *, trust_remote_code: bool = False, seed: int = 0
+    source: str,
+    classes: Sequence[str],
+    problem: Problem = CLASSIFICATION,
+    *,
+    trust_remote_code: bool = False,
+    seed: int = 0,
 ) -> tuple[Any, Any]:
     """A sequence classifier in fp32 and evaluation mode with its tokenizer; from safetensors files only.
 
     Args:
         source: a folder, or an id of the Hub.
-        classes: the task's; a checkpoint with another number of them gets a new head.
+        classes: the task's, one per output; a checkpoint with another number of them gets a new head.
+        problem: what outputs mean.
         trust_remote_code: run the model author's code.
         seed: draws the weights of a new head.
 
@@ -95,22 +103,23 @@ def load_classifier(
     replaced = config.num_labels != len(classes)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = problem.problem_type
     model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
     with _loading(source) as options:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     return model, tokenizer
 
 
-def has_head(source: str, n_classes: int, *, trust_remote_code: bool = False) -> bool:
-    """Whether `source` is a fine-tuned classifier of so many classes, all of whose weights are there.
+def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, trust_remote_code: bool = False) -> bool:
+    """Whether `source` is fine-tuned for the problem with so many outputs, all of its weights there.
 
     Raises:
         ModelError: no such model, or no safetensors weights.
     """
     config = _config(source, trust_remote_code)
     classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    if not classifies or config.num_labels != n_classes:
+    other = config.problem_type not in (None, problem.problem_type)  # older checkpoints do not say
+    if not classifies or other or config.num_labels != outputs:
         return False
     _, complete = _model(source, config, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
     return complete
@@ -144,9 +153,11 @@ def ensure_finetuned(
         ModelError: no such model.
     """
     source = resolve(name)
-    if has_head(source, len(task.classes), trust_remote_code=trust_remote_code):
+    if has_head(source, len(task.classes), task.problem, trust_remote_code=trust_remote_code):
         return Path(source)
-    model, tokenizer = load_classifier(source, task.classes, trust_remote_code=trust_remote_code, seed=seed)
+    model, tokenizer = load_classifier(
+        source, task.classes, task.problem, trust_remote_code=trust_remote_code, seed=seed
+    )
     settings = replace(settings, epochs=settings.passes(len(texts.train)))
     recipe = {
         "weights": weights_sha256(model),
@@ -156,6 +167,7 @@ def ensure_finetuned(
         "seed": seed,
         "max_length": max_length,
         "torch": torch.__version__,
+        **({} if task.problem == CLASSIFICATION else {"problem": repr(task.problem)}),
     }
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "finetuned" / f"{task.name}-{key}"

@@ -220,8 +220,8 @@ def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
     return _columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """The `text` of every line of a JSONL file, read as it is needed.
+def read_texts(path: Path) -> Iterator[str | tuple[str, str]]:
+    """The `text` of every line of a JSONL file, with its `pair` where there is one, read as it is needed.
 
     Raises:
         DataError: no such file, not UTF-8, no JSON, or no `text`; the message names the line.
@@ -272,9 +272,10 @@ def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -
     (out / "README.md").write_text(card(folder, loaded, member, out))
 
 
-def _text(line: str, where: str) -> str:
+def _text(line: str, where: str) -> str | tuple[str, str]:
     try:
-        return str(json.loads(line)["text"])
+        row = json.loads(line)
+        return (str(row["text"]), str(row["pair"])) if "pair" in row else str(row["text"])
     except (ValueError, KeyError, TypeError):
         shown = line.rstrip("\n")[:60]
         raise DataError(f'{where}: expected {{"text": "..."}}, found {shown!r}.') from None

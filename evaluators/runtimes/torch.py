@@ -55,7 +55,7 @@ class TorchRuntime:
     steady: tuple[int, ...] = (32,)
     filename: str = "model.safetensors"
 
-    def template(self, model: PreTrainedModel) -> "TorchTemplate":
+    def template(self, model: PreTrainedModel, *, pairs: bool = False) -> "TorchTemplate":
         """Prepare a copy of `model` in fp32."""
         return TorchTemplate(nn.Module.to(copy.deepcopy(model), "cpu", torch.float32).train(False))
 
