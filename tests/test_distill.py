@@ -128,7 +128,7 @@ def test_a_pruned_student_comes_nearer_to_its_teacher(family: str) -> None:
     assert done.epochs[done.best].held_out_kl == min(epoch.held_out_kl for epoch in done.epochs) < done.untrained_kl
     aim = logits(original, fresh)
     assert mean_divergence(CLASSIFICATION, aim, logits(done.model, fresh)) < 0.7 * mean_divergence(
-        CLASSES, aim, logits(student, fresh)
+        CLASSIFICATION, aim, logits(student, fresh)
     )
 
 
