@@ -17,13 +17,15 @@ class Prediction:
     Args:
         label: name of the class; of several labels all, parted by `|`; of a number what it is called.
         score: the class's softmax probability; of several labels the probability that just these are right, each on
-            its own; of a number the number.
+            its own; of a number the number, of a vector its length.
         index: the class's index among the classes; 0 where there is no class.
+        vector: of an encoder of sentences; empty elsewhere.
     """
 
     label: str
     score: float
     index: int
+    vector: tuple[float, ...] = ()
 
 
 def predictions(
@@ -31,6 +33,8 @@ def predictions(
 ) -> list[Prediction]:
     """One per row of `outputs` (rows, classes), as a problem of that name means them."""
     exact = outputs.astype(np.float64)
+    if problem == "embeddings":
+        return [Prediction("embedding", float(np.linalg.norm(row)), 0, tuple(row.tolist())) for row in exact]
     if problem == "regression":
         return [Prediction(classes[0], float(row[0]), 0) for row in exact]
     if problem == "multi-label":

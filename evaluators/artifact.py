@@ -75,11 +75,12 @@ class Artifact:
 
     def logits(self, encoded: Encoded, batch_size: int = 1) -> NDArray[np.float32]:
         """Logits (rows, classes) in the rows' order; batches are made of rows of like length."""
-        logits = np.zeros((len(encoded), len(self.classes)), np.float32)
+        order, logits = list[int](), list[NDArray[np.float32]]()
         for rows in batched(encoded.lengths, batch_size):
             (padded,) = encoded.take(rows).batches(len(rows))
-            logits[rows] = self.predictor(padded)
-        return logits
+            order += rows
+            logits.append(self.predictor(padded))
+        return np.concatenate(logits)[np.argsort(order)] if logits else np.zeros((0, len(self.classes)), np.float32)
 
     @property
     def problem(self) -> str:

@@ -79,7 +79,8 @@ class TransformerAssessor:
         self._write(folder, graphs[name], member, graph=name)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
-        """The four baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline`, `linear`."""
+        """The baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline` and, where there are
+        labels, `linear`."""
         one_liner, pipeline, linear = (self._folder / "baseline" / name for name in ("one_liner", "pipeline", "linear"))
         watch("baselines", 0, 4)
         original = self._folder / "baseline" / "fair"
@@ -93,7 +94,8 @@ class TransformerAssessor:
         watch("baselines", 2, 4)
         found["pipeline"] = self._pipeline(pipeline)
         watch("baselines", 3, 4)
-        found["linear"] = self._linear(linear)
+        if self._prepared.texts.train.labels:
+            found["linear"] = self._linear(linear)
         watch("baselines", 4, 4)
         return found
 
@@ -102,13 +104,14 @@ class TransformerAssessor:
         logits = unpacked(predictions)[split]
         rows = self._prepared.workload.splits[split].first(len(logits))
         original = self._original(split)[: len(logits)]
-        return accuracy_against(original, logits, rows.truth, self._prepared.workload.metric)
+        return accuracy_against(original, logits, rows.truth_or(original), self._prepared.workload.metric)
 
     def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
         """Per row of logits, what `fair` scores minus what they score."""
         logits = unpacked(predictions)[split]
         rows, metric = self._prepared.workload.splits[split].first(len(logits)), self._prepared.workload.metric
-        return tuple(row_drops(metric, self._original(split)[: len(logits)], logits, rows.truth).tolist())
+        original = self._original(split)[: len(logits)]
+        return tuple(row_drops(metric, original, logits, rows.truth_or(original)).tolist())
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:
         """What a smaller vocabulary does; empty where a member has all of it.

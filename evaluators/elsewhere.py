@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from evaluators import artifact
 from evaluators.base import Remeasured, Watch
 from evaluators.exported import accuracy_against, answers_of, side_by_side, timings
@@ -45,11 +43,12 @@ def remeasure(
     """
     everything = {**baselines, **folders}
     fair = artifact.Artifact.open(baselines["fair"], threads=target.threads)
-    metric, labels = task.metric, np.asarray(texts.confirm.labels)
+    metric = task.metric
     logits = {}
     for done, (name, folder) in enumerate(everything.items()):
         watch("answers", done, len(everything))
         logits[name] = answers_of(folder, texts.confirm, target, fair.max_length)
+    truth = fair.encode(texts.confirm).truth_or(logits["fair"])
     same = {}
     for done, (key, folder) in enumerate(folders.items()):
         watch("agreement", done, len(folders))
@@ -62,6 +61,6 @@ def remeasure(
     measured = side_by_side(everything, fair, texts.search, target, **counts, seed=seed, watch=watch)
     found = timings(measured, baselines, seed)
     return {
-        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], labels, metric), same.get(name))
+        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], truth, metric), same.get(name))
         for name in everything
     }

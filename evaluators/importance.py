@@ -3,10 +3,12 @@
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -35,7 +37,7 @@ def fisher_importance(
 
     Args:
         model: a classifier; stays as it was.
-        encoded: rows of the calibration split with their labels.
+        encoded: rows of the calibration split, with labels if there are any.
         left: what is there; the gates of what is gone are 0, and their figures mean nothing. None: all is there.
         batch_size: rows per backward pass; does not change the figures.
         progress: called with (rows done, rows in all) after each batch.
@@ -44,6 +46,7 @@ def fisher_importance(
     shape = Anatomy.of(frozen).shape
     gates = Masks.of(left or Pruning.identity(shape), shape, device=frozen.device)
     totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
+    encoded = encoded if encoded.labels else _sampled(frozen, encoded)
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
     for batch, inputs in enumerate(rows.batches(batch_size)):
         start = batch * batch_size
@@ -57,6 +60,18 @@ def fisher_importance(
             progress(start + len(labels), len(rows))
     heads, neurons, layers = (total.tolist() for total in totals)
     return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
+
+
+def _sampled(model: PreTrainedModel, encoded: Encoded, batch_size: int = 32) -> Encoded:
+    """Rows that nobody labelled, with labels drawn from what the model itself says: of such labels Fisher's information
+    is made (Kunstner et al. 2019, arXiv 1905.12558), where the likeliest ones would have no gradient."""
+    found = list[NDArray[np.float32]]()
+    with torch.no_grad():
+        for inputs in encoded.batches(batch_size):
+            tensors = {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items()}
+            found.append(model(**tensors).logits.cpu().numpy())
+    drawn = encoded.problem.drawn(np.concatenate(found), np.random.default_rng(0))
+    return replace(encoded, labels=tuple(tuple(each) if isinstance(each, list) else each for each in drawn.tolist()))
 
 
 def _gradients(

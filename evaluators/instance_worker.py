@@ -126,24 +126,24 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     """A checkpoint as it comes: the pipeline on texts, its eager fp32 model on tokenised rows, one row per call."""
     import numpy as np
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, pipeline
 
+    from evaluators.models import as_it_comes
+    from evaluators.sentence_encoder import SentenceEncoder
     from evaluators.tasks.base import Encoded, Rows, encode
 
     torch.set_num_threads(setup.threads)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).eval()
+    model = as_it_comes(folder)
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
     def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":
         asked = {"top_k": None, "function_to_apply": "none", "truncation": True, "max_length": longest}
         parts: Any = [
             text if isinstance(text, str) else dict(zip(("text", "text_pair"), text, strict=True)) for text in texts
         ]
+        classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
         answers: Any = classify(parts, **asked)
         scores = [{answer["label"]: answer["score"] for answer in row} for row in answers]
         return np.asarray([[row[name] for name in classes] for row in scores], dtype=np.float32)
@@ -161,6 +161,8 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
 
         return answer
 
+    if isinstance(model, SentenceEncoder):  # transformers has no pipeline that pools
+        return Model((), lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
     return Model(classes, of_texts, keep)
 
 

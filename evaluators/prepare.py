@@ -237,7 +237,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             "latency": latency.fair_ms,
             **{latency_at(each.label).name: models[each.label].fair_ms for each in work.further},
             "size": float(len(fair)),
-            "accuracy": work.task.metric.of(reference["search"], splits["search"].truth),
+            "accuracy": work.task.metric.of(reference["search"], splits["search"].truth_or(reference["search"])),
         },
         reference=reference,
         timing_rows=timing_rows,

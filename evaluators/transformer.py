@@ -124,14 +124,15 @@ class TransformerEvaluator:
         costs[KL.name] = mean_divergence(work.metric.problem, original, logits)
         if len(logits) < len(rows):
             return Evaluation(job.key, Stopped(f"divergence surely above {beat:.4g} nats", costs, len(logits)))
-        accuracy, fair = work.metric.of(logits, rows.truth), work.metric.of(original, rows.truth)
+        truth = rows.truth_or(original)
+        accuracy, fair = work.metric.of(logits, truth), work.metric.of(original, truth)
         values = {**costs, ACCURACY.name: accuracy}
         extras = {
             **values,  # whichever of them are objectives
             **self._drops(fair - accuracy, original, logits),
             "agreement": agreement(work.metric.problem, original, logits),
             "rows": float(len(rows)),
-            **loss_figures(work.metric.problem, original, logits, rows.truth),
+            **loss_figures(work.metric.problem, original, logits, truth),
         }
         return Evaluation(job.key, Complete(values, extras), predictions=packed({job.split: logits}))
 

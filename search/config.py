@@ -55,7 +55,7 @@ class TaskConfig(Section):
     text: str = "text"
     pair: str | None = None
     label: str = "label"
-    problem: Literal["classification", "multi-label", "regression"] = "classification"
+    problem: Literal["classification", "multi-label", "regression", "embeddings"] = "classification"
     metric: str | None = None
     goal: Literal["max", "min"] = "max"
     splits: SplitSizes = SplitSizes()

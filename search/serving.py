@@ -47,7 +47,13 @@ def predict(
         found = serving.predict(model_dir, rows, instances=instances, threads=threads, batch_size=batch_size)
         with closing(found):
             for prediction in _watched(found, total, shown):
-                yield {"label": prediction.label, "score": round(prediction.score, 6)}
+                yield _shown(prediction)
+
+
+def _shown(prediction: "Prediction") -> dict[str, Any]:
+    if prediction.vector:
+        return {prediction.label: [round(value, 6) for value in prediction.vector]}
+    return {"label": prediction.label, "score": round(prediction.score, 6)}
 
 
 def _read_twice(file: Path) -> "tuple[Iterable[Text], int]":

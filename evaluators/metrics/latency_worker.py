@@ -110,11 +110,11 @@ def _in_runtime(runtime: Runtime, path: Path, target: Target, questions: Questio
 def _pipeline(path: Path, target: Target, questions: Questions) -> Contestant:
     """A checkpoint as a Hugging Face pipeline runs it: eager, fp32, no padding, inference mode."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+
+    from evaluators.models import as_it_comes
 
     torch.set_num_threads(target.threads)
-    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    model = model.to(target.device).eval()
+    model = as_it_comes(path).to(target.device)
 
     def call(inputs: Mapping[str, NDArray[np.int64]]) -> object:
         tensors = {name: torch.from_numpy(values).to(target.device) for name, values in inputs.items()}

@@ -51,6 +51,10 @@ class Problem(Hashable, Protocol):
         """Per row how far a model's answer is from the original's, (rows,), in nats; 0 where they are equal."""
         ...
 
+    def drawn(self, outputs: Outputs, rng: np.random.Generator) -> Labels:
+        """Labels as likely as a model says they are, (rows, ...)."""
+        ...
+
     def labelled(self, labels: Any) -> Any:
         """Which rows have a label, (rows,), of arrays and tensors alike."""
         ...

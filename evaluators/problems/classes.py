@@ -62,6 +62,9 @@ class Classification:
         p, q = ((logits / temperature).log_softmax(-1) for logits in (original, outputs))
         return temperature**2 * (p.exp() * (p - q)).sum(-1)
 
+    def drawn(self, outputs: Outputs, rng: np.random.Generator) -> Labels:
+        return np.asarray((outputs + rng.gumbel(size=outputs.shape)).argmax(-1))
+
     def labelled(self, labels: Any) -> Any:
         return labels >= 0
 

@@ -67,6 +67,9 @@ class MultiLabel:
         absent = (1 - p) * (logsigmoid(-one) - logsigmoid(-other))
         return temperature**2 * (there + absent).sum(-1)
 
+    def drawn(self, outputs: Outputs, rng: np.random.Generator) -> Labels:
+        return (outputs + rng.logistic(size=outputs.shape) > 0).astype(np.int64)
+
     def labelled(self, labels: Any) -> Any:
         return labels[:, 0] >= 0
 

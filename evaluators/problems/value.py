@@ -71,6 +71,9 @@ class Regression:
         """Kullback-Leibler between normal distributions around the two, of the labels' variance."""
         return ((original - outputs)[:, 0] / self.scale).square() / 2
 
+    def drawn(self, outputs: Outputs, rng: np.random.Generator) -> Labels:
+        return np.asarray(outputs[:, 0] + rng.normal(scale=self.scale, size=len(outputs)))
+
     def labelled(self, labels: Any) -> Any:
         return labels == labels  # what is no number is not equal to itself
 

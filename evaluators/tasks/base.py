@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.metrics.accuracy import Metric
-from evaluators.problems.base import Label, Labels, Problem
+from evaluators.problems.base import Label, Labels, Outputs, Problem
 from evaluators.problems.classes import CLASSIFICATION
 
 Inputs = Mapping[str, NDArray[np.int64]]
@@ -26,7 +26,7 @@ class Rows:
 
     Args:
         texts: what is read.
-        labels: as `problem` means them, in plain numbers.
+        labels: as `problem` means them, in plain numbers; none at all where nobody labelled any row.
         problem: what is to be said of each row.
     """
 
@@ -42,21 +42,18 @@ class Rows:
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
-        return replace(self, texts=tuple(self.texts[i] for i in indices), labels=tuple(self.labels[i] for i in indices))
+        return replace(self, texts=tuple(self.texts[i] for i in indices), labels=_taken(self.labels, indices))
 
     def joined(self, texts: Sequence[Text]) -> "Rows":
         """With further texts behind, which have no labels."""
-        return replace(
-            self,
-            texts=(*self.texts, *texts),
-            labels=(*self.labels, *(self.problem.unlabelled(self.labels[0]) for _ in texts)),
-        )
+        added = tuple(self.problem.unlabelled(self.labels[0]) for _ in texts) if self.labels else ()
+        return replace(self, texts=(*self.texts, *texts), labels=(*self.labels, *added))
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the rows and their order; recorded with every figure."""
         digest = hashlib.sha256()
-        for text, label in zip(self.texts, self.labels, strict=True):
+        for text, label in zip(self.texts, self.labels or ("",) * len(self), strict=True):
             shown = "\t".join(map(str, (label, *parted(text))))
             digest.update(f"{shown}\n".encode())
         return digest.hexdigest()
@@ -115,9 +112,7 @@ class Encoded:
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
-        return replace(
-            self, inputs=tuple(self.inputs[i] for i in indices), labels=tuple(self.labels[i] for i in indices)
-        )
+        return replace(self, inputs=tuple(self.inputs[i] for i in indices), labels=_taken(self.labels, indices))
 
     def labelled(self) -> "Encoded":
         """The rows that have a label."""
@@ -127,6 +122,10 @@ class Encoded:
     def truth(self) -> Labels:
         """The labels as an array, (rows, ...)."""
         return np.asarray(self.labels)
+
+    def truth_or(self, original: Outputs) -> Labels:
+        """What answers are held against: the labels or, where nobody labelled any row, what the original says."""
+        return self.truth if self.labels else self.problem.predictions(original)
 
     @property
     def pairs(self) -> bool:
@@ -163,6 +162,10 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     names = [*_ALWAYS, *([TYPES] if len(parts) > 1 and TYPES in columns else [])]
     inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
     return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem)
+
+
+def _taken(labels: tuple[Label, ...], indices: Sequence[int]) -> tuple[Label, ...]:
+    return tuple(labels[i] for i in indices) if labels else ()
 
 
 def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from evaluators.answers import SEPARATOR
 from evaluators.metrics.accuracy import Metric
 from evaluators.problems.base import Label, Problem
 from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.labels import MULTI_LABEL
 from evaluators.problems.value import Regression
 from evaluators.tasks.base import Splits, Text
@@ -23,7 +24,7 @@ _FEWEST_PER_CLASS = 5  # one for each split
 _STRATA = 5
 # Combinations of labels that fewer rows have are put together when rows are shared out.
 _RARE = 25
-PROBLEMS = ("classification", "multi-label", "regression")
+PROBLEMS = ("classification", "multi-label", "regression", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ class Reading:
     def columns(self) -> dict[str, str]:
         """By configuration key, the columns that there must be."""
         pair = {} if self.pair is None else {"pair": self.pair}
-        return {"text": self.text, **pair, "label": self.label}
+        label = {} if self.problem == EMBEDDINGS.name else {"label": self.label}
+        return {"text": self.text, **pair, **label}
 
     def of(
         self, columns: Mapping[str, Sequence[object]], source: str, names: Sequence[str] | None = None
     ) -> "LabelledTexts":
         """The rows of a table that has all `columns` (see `labelled_texts`)."""
         seconds = None if self.pair is None else columns[self.pair]
-        texts, labels = columns[self.text], columns[self.label]
+        texts, labels = columns[self.text], columns[self.label] if "label" in self.columns else ()
         return labelled_texts(texts, labels, source, names, seconds=seconds, problem=self.problem)
 
     def judged(self, problem: Problem) -> Metric:
@@ -80,8 +82,8 @@ class LabelledTexts:
 
     Args:
         texts: one per row.
-        labels: in plain numbers, as `problem` means them.
-        classes: names of the classes or labels; of a number its column.
+        labels: in plain numbers, as `problem` means them; empty where there are none.
+        classes: names of the classes or labels; of a number what it is called; none of vectors.
         problem: what is to be said of each row.
         strata: groups that every split has its share of; None: the classes.
     """
@@ -130,11 +132,13 @@ def labelled_texts(
         for row, text in enumerate(column, start=1):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"{source}: row {row} has no text (found {text!r}). Remove the row or fill it in.")
-    if len(labels) < FEWEST_ROWS:
-        raise DataError(f"{source} has {len(labels)} rows; at least {FEWEST_ROWS} are needed. Add rows.")
+    if len(texts) < FEWEST_ROWS:
+        raise DataError(f"{source} has {len(texts)} rows; at least {FEWEST_ROWS} are needed. Add rows.")
     read: tuple[Text, ...] = tuple(map(str, texts))
     if seconds is not None:
         read = tuple(zip(map(str, texts), map(str, seconds), strict=True))
+    if problem == EMBEDDINGS.name:
+        return LabelledTexts(read, (), (), EMBEDDINGS)
     if problem == "regression":
         return _numbers(read, labels, source)
     if problem == "multi-label":

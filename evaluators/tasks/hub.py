@@ -35,7 +35,7 @@ class HubTask:
         table = _load(dataset, config, split)
         check_columns(reading.columns, table.column_names, source)
         columns = {name: list(table[name]) for name in reading.columns.values()}
-        names = _names(table.features[reading.label])
+        names = _names(table.features[reading.label]) if reading.label in columns else None
         if names:  # -1: withheld
             columns[reading.label] = [None if value == -1 else value for value in columns[reading.label]]
         self._rows = reading.of(columns, source, names)

@@ -60,7 +60,7 @@ def split(
 
     Args:
         texts: none may be empty.
-        labels: as the problem means them.
+        labels: as the problem means them; empty: there are none.
         seed: draws the splits.
         sizes: rows per split.
         problem: what is to be said of each row.
@@ -72,11 +72,11 @@ def split(
     kept = _distinct(texts, labels)
     if len(kept) < FEWEST_ROWS:
         raise DataError(f"{len(kept)} distinct rows; at least {FEWEST_ROWS} are needed. Add rows.")
-    if len(set(labels)) < 2:
+    if labels and len(set(labels)) < 2:
         raise DataError(f"All {len(labels)} rows have the same label. There must be at least two to tell apart.")
     rng = np.random.default_rng(seed)
     kept = [kept[i] for i in rng.permutation(len(kept))]
-    groups = labels if strata is None else strata
+    groups = strata or labels or (0,) * len(texts)
     pools = {group: [row for row in kept if groups[row] == group] for group in sorted(set(groups))}
     chosen = {name: _draw(list(pools.values()), size) for name, size in sizes.resolve(len(kept)).items()}
     for group, pool in pools.items():
@@ -98,7 +98,8 @@ def _distinct(texts: Sequence[Text], labels: Sequence[Label]) -> list[int]:
         key = "\n".join(parts)
         if not all(parts):
             raise DataError(f"Row {row + 1} has an empty text. Remove it.")
-        if labels[first.setdefault(key, row)] != labels[row]:
+        same = first.setdefault(key, row)
+        if labels and labels[same] != labels[row]:
             disputed.add(key)
     return [row for key, row in first.items() if key not in disputed]
 
