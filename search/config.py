@@ -40,6 +40,10 @@ class SplitSizes(Section):
     test: int | None = Field(None, ge=1)
 
 
+# By problem the metric that it is judged by, unless told otherwise.
+METRICS = {"classification": "accuracy", "multi-label": "f1_micro", "regression": "spearman", "embeddings": "cosine"}
+
+
 class TaskConfig(Section):
     """A name from `list tasks`, a file, or a Hub data set.
 
@@ -56,7 +60,7 @@ class TaskConfig(Section):
     pair: str | None = None
     label: str = "label"
     problem: Literal["classification", "multi-label", "regression", "embeddings"] = "classification"
-    metric: str | None = None
+    metric: str = ""
     goal: Literal["max", "min"] = "max"
     splits: SplitSizes = SplitSizes()
 
@@ -70,6 +74,19 @@ class TaskConfig(Section):
             if Path(value).suffix in (".csv", ".jsonl", ".json", ".parquet", ".tsv")
             else {"name": value}
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_problem(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("metric"):
+            return value
+        return {**value, "metric": METRICS.get(str(value.get("problem", "")), METRICS["classification"])}
+
+    @property
+    def figure(self) -> str:
+        """What the metric is called where its figures are shown."""
+        name = self.metric.replace(":", ".").rpartition(".")[2]
+        return name if self.goal == "max" else f"-{name}"
 
     @model_validator(mode="after")
     def _one_source(self) -> "TaskConfig":

@@ -78,7 +78,8 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         return json.dumps({**shown, "members": [m for m in shown["members"] if m["key"] in keys]}, indent=1)
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
-    parts = [_columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    titles = tables.header(loaded.metric)
+    parts = [_columns(titles, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
     remarks = [(tables.short(row.key), row.remarks) for row in [*rows, *cascades] if row.remarks]
     if remarks:
         parts.append("\n".join(f"{key}: {remark}" for key, remark in remarks))
@@ -91,7 +92,7 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         parts.append(_columns(header, lengths))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
-        parts.append(_columns(tables.HEADER, [row.cells() for row in cascades]))
+        parts.append(_columns(titles, [row.cells() for row in cascades]))
     if loaded.picks:
         parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
     if not any(row.verified for row in rows):
@@ -132,7 +133,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **said}, indent=1)
     lines = [
         f"{member.key}: {tables.described(member, loaded)}",
-        *_lines(member),
+        *_lines(member, loaded.metric),
         f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
     ]
     if remark is not None:
@@ -292,12 +293,12 @@ def _optimism(loaded: FrontFile) -> list[str]:
     return lines
 
 
-def _lines(member: MemberFigures) -> list[str]:
+def _lines(member: MemberFigures, metric: str) -> list[str]:
     lines = []
     for split, figure in member.accuracy.items():
         lost = "" if figure.drop is None else f", lost {tables.interval(figure.drop, 100, 2)} points"
         value = tables.interval(Estimate(figure.value, *figure.ci95))
-        lines.append(f"accuracy on {split} ({figure.n} rows): {value}{lost}")
+        lines.append(f"{metric} on {split} ({figure.n} rows): {value}{lost}")
     if member.latency is not None:
         factors = ", ".join(f"{f.value:.2f}x over {name}" for name, f in member.latency.speedup.items())
         p95 = "" if member.latency.p95_ms is None else f" (p95 {member.latency.p95_ms:.2f})"

@@ -180,7 +180,7 @@ def task(config: TaskConfig) -> "Task":
     if config.dataset is not None:
         return HubTask(config.dataset, config.config, reading, split=config.part)
     named: dict[str, Callable[[SplitSizes, str], Task]] = {"movie-reviews": MovieReviews, "mail-spam": MailSpam}
-    return named[names.known("tasks", config.name or "")](sizes, config.metric or "accuracy")
+    return named[names.known("tasks", config.name or "")](sizes, config.metric)
 
 
 def _runtime(config: RunConfig) -> "Runtime":
