@@ -19,11 +19,13 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from evaluators.anatomy import Anatomy
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
+from spaces.shape import ModelShape
 
 _HUB_SECONDS = 5
 # Settings of fine-tuning that came later: as long as they are off, what was fine-tuned before them is found again.
@@ -123,6 +125,19 @@ def weights_sha256(model: Any) -> str:
         digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def architecture(name: str, *, trust_remote_code: bool = False) -> tuple[str, ModelShape]:
+    """Family and sizes of a model, from its configuration alone.
+
+    Raises:
+        ModelError: no such model, or one that cannot be taken apart.
+    """
+    config = _config(resolve(name), trust_remote_code)
+    make: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        model = make(config, trust_remote_code=trust_remote_code)
+    return str(config.model_type), Anatomy.of(model).shape
 
 
 def ensure_finetuned(

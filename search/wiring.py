@@ -25,7 +25,7 @@ from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from search.samplers.walk import WalkSampler
 from spaces.design import Design, Member
-from spaces.errors import ConfigError, LimitError
+from spaces.errors import ConfigError, LimitError, ModelError
 from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
 from spaces.target import Device, Target
@@ -97,11 +97,46 @@ def _check_targets(config: RunConfig) -> None:
         )
 
 
-def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
-    """Everything a run needs before its first design; what is on disk already is read back."""
+def prepare_run(config: RunConfig, folder: Path, display: Display, attention: tuple[str, ...] = ()) -> "Prepared":
+    """Everything a run needs before its first design; what is on disk already is read back.
+
+    Args:
+        config: of the run.
+        folder: the run's.
+        display: shows progress.
+        attention: kinds that a member has which the configuration does not ask for.
+    """
     from evaluators.prepare import prepare
 
-    return prepare(assignment(config), folder, display.stage)
+    asked = assignment(config)
+    kinds = tuple(dict.fromkeys((*asked.attention, *attention)))
+    return prepare(replace(asked, attention=kinds), folder, display.stage)
+
+
+def refuse_another_architecture(config: RunConfig, original: Path) -> None:
+    """A design says which units of which layers stay: it is one of models of the same sizes.
+
+    Args:
+        config: of the new run.
+        original: folder of the old run's baseline `fair`.
+
+    Raises:
+        ModelError: the sizes differ.
+    """
+    from evaluators.models import architecture
+
+    trusted = config.trust_remote_code
+    kind, shape = architecture(config.model, trust_remote_code=trusted)
+    expected, sizes = architecture(str(original), trust_remote_code=trusted)
+    found = {name: (own, getattr(sizes, name)) for name, own in vars(shape).items() if own != getattr(sizes, name)}
+    if kind != expected:
+        found["model_type"] = (kind, expected)
+    if found:
+        differs = ", ".join(f"{name} {own} instead of {other}" for name, (own, other) in found.items())
+        raise ModelError(
+            f"{config.model} is another architecture than the run's original: {differs}. Give a checkpoint of the same "
+            "one, or search anew: paretoformer search --model."
+        )
 
 
 def assignment(config: RunConfig) -> "Assignment":

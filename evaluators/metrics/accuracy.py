@@ -89,7 +89,7 @@ def score(metric: Metric, logits: Logits, labels: Labels, seed: int = 0) -> Figu
     predictions, n = logits.argmax(-1), len(labels)
     value = metric(labels, predictions)
     if metric.name == "accuracy":
-        return Figure(value, *_wilson(value, n), n)
+        return Figure(value, *wilson(value, n), n)
     draws = [metric(labels[rows], predictions[rows]) for rows in _resamples(n, seed)]
     low, high = np.quantile(draws, (0.025, 0.975))
     return Figure(value, float(low), float(high), n)
@@ -154,7 +154,7 @@ def _confusion(labels: Labels, predictions: Labels) -> NDArray[np.int64]:
     return np.bincount(labels * size + predictions, minlength=size * size).reshape(size, size)
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a share of `n` rows."""
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))

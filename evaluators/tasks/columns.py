@@ -35,7 +35,7 @@ def labelled_texts(
     Raises:
         DataError: an empty text, a missing label, fewer than 50 rows, one class only, a class with hardly any rows.
     """
-    keys = [_class_of(label, row, source) for row, label in enumerate(labels, start=1)]
+    keys = [class_of(label, row, source) for row, label in enumerate(labels, start=1)]
     for row, text in enumerate(texts, start=1):
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{source}: row {row} has no text (found {text!r}). Remove the row or fill it in.")
@@ -70,7 +70,7 @@ def check_columns(wanted: dict[str, str], found: Sequence[str], source: str) -> 
         raise DataError(f"{source} has no column {column!r}; it has {listed}. {hint}Set task.{key} to a column's name.")
 
 
-def _class_of(label: object, row: int, source: str) -> str:
+def class_of(label: object, row: int, source: str) -> str:
     """A label's class name; whole numbers stored as floats are integers (a column with gaps becomes one)."""
     if isinstance(label, float) and label.is_integer():
         label = int(label)
