@@ -69,14 +69,14 @@ def reapply(
     """
     before, config = front_file.read(folder), read_config(folder)
     member = chosen(before, wanted)
-    trainings = _trainings(folder, config, member)
-    config = _renewed(config, model, distilled=bool(trainings))
+    steps = trainings(folder, config, member)
+    config = _renewed(config, model, distilled=bool(steps))
     fair = before.baselines["fair"]
     wiring.refuse_another_architecture(config, folder / str(fair.artifact))
     assert member.decoded is not None, "single members have a design"
     # What predicts latency is of the sizes and the machine, not of the weights; one of another machine is made anew.
     latency = tuple(sorted(folder.glob("latency_model*.json")))
-    asked = run.Given(member.decoded, member.weights, trainings, latency)
+    asked = run.Given(member.decoded, member.weights, steps, latency)
     out = out or run.fresh_folder(config)
     now = run.given(config, out, asked, display)
     return Reapplied(member.key, before, now, out, tuple(missed(before, now, member.key)))
@@ -144,7 +144,7 @@ def _renewed(config: RunConfig, model: str, *, distilled: bool) -> RunConfig:
     return RunConfig.parse(merged(config.model_dump(mode="json"), flags))
 
 
-def _trainings(folder: Path, config: RunConfig, member: MemberFigures) -> tuple[run.Training, ...]:
+def trainings(folder: Path, config: RunConfig, member: MemberFigures) -> tuple[run.Training, ...]:
     """What made the member's weights of the original's, first to last.
 
     Raises:

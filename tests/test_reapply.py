@@ -1,0 +1,241 @@
+"""`reapply`: the same design on new weights, and whether its limits still hold."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from transformers import BertConfig
+
+from evaluators.models import architecture, load_classifier, save
+from evaluators.tasks.base import encode
+from evaluators.tasks.files import FileTask
+from evaluators.training.finetune import FinetuneSettings, finetune
+from evaluators.transformer import unpacked
+from search import front_file
+from search.certificate import Certificate, Test, non_inferiority_of_counts
+from search.config import read_yaml
+from search.figures import Pick
+from search.front_file import FrontFile, SplitRecord
+from search.reapplied import shown
+from search.reapply import Reapplied, chosen, missed, trainings
+from search.so_far import read_config
+from spaces.errors import RunError
+from spaces.shape import ModelShape
+from tests.example_run import write_run
+from tests.made_members import member
+from tests.test_cli import call, exit_code, refused
+from tests.tiny_task import SHORT, write_encoder, write_rows
+
+FAIR = replace(member("fair", 0.0, 4.5, 90.0), decoded=None)
+ROWS = {name: SplitRecord(1500, name) for name in ("search", "confirm", "test")}
+
+
+def front(drop: float, *, ms: float = 2.0, certificate: Certificate | None = None) -> FrontFile:
+    """A verified run of one member under limits on accuracy and latency."""
+    one = replace(member("1" * 16, drop, ms, 20.0), decoded=None)
+    return FrontFile(
+        "run",
+        0,
+        limits={"accuracy_drop": "1pt", "latency": "50%"},
+        splits=ROWS,
+        baselines={"fair": FAIR},
+        members=(one,),
+        picks=(Pick("limits", one.key, False, "why"), Pick("knee", one.key, False, "why")),
+        certificate=certificate,
+    )
+
+
+def certificate_of(lost: int) -> Certificate:
+    test = non_inferiority_of_counts(lost, 0, 1500, 0.01)
+    return Certificate({"1" * 16: test})
+
+
+def test_limits_that_no_longer_hold_are_named_with_what_is_found() -> None:
+    assert missed(front(0.004), front(0.009), "1" * 16) == []
+    assert missed(front(0.004), front(0.013), "1" * 16) == ["accuracy drop <= 1pt: now 1.30 pt, 0.30 pt short"]
+    (slow,) = missed(front(0.004), front(0.004, ms=2.7), "1" * 16)  # 50 % of the new original's 4.5 ms is 2.25
+    assert slow == "latency <= 50%: now 2.7 ms, 20.0% over"
+
+
+def test_a_certificate_that_was_given_must_be_given_again() -> None:
+    sure, unsure = front(0.002, certificate=certificate_of(3)), front(0.008, certificate=certificate_of(12))
+    assert isinstance(unsure.certificate, Certificate)
+    assert isinstance(unsure.certificate.tests["1" * 16], Test)
+    assert missed(sure, sure, "1" * 16) == missed(unsure, unsure, "1" * 16) == missed(unsure, sure, "1" * 16) == []
+    (phrase,) = missed(sure, unsure, "1" * 16)
+    assert "certified within 1pt before, and no longer on 1,500 confirm rows" in phrase
+
+
+def test_a_model_that_must_not_be_picked_holds_nothing() -> None:
+    bad = front(0.0)
+    bad = replace(bad, members=(replace(bad.members[0], note="collapsed: it predicts one class only"),))
+    assert missed(front(0.0), bad, "1" * 16) == ["collapsed: it predicts one class only"]
+
+
+def test_a_member_is_meant_by_its_key_its_beginning_or_a_pick(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    found = front_file.read(tmp_path)
+    picks = {pick.name: pick.key for pick in found.picks}
+    assert chosen(found, None).key == picks["limits"]
+    assert chosen(found, "fastest").key == picks["fastest"]
+    key = str(picks["knee"])
+    assert chosen(found, key).key == chosen(found, key[:8]).key == key
+    empty = replace(found, picks=(Pick("limits", None, False, "no member meets it"), *found.picks[1:]))
+    assert chosen(empty, None).key == picks["knee"]
+    with pytest.raises(RunError, match="The pick limits of example is empty: no member meets it"):
+        chosen(empty, "limits")
+    with pytest.raises(RunError, match=r"has no members 'fastets'\. Give a key of .* a pick: limits, knee"):
+        chosen(found, "fastets")
+    one = found.members[0]
+    for changed, why in (({"kind": "cascade", "parents": ("a", "b")}, "cascade of a, b"), ({"weights": "x:1"}, "x:1")):
+        with pytest.raises(RunError, match=why):
+            chosen(replace(found, members=(replace(one, **changed),)), one.key)
+
+
+def test_both_runs_stand_beside_each_other() -> None:
+    done = Reapplied("1" * 16, front(0.004), front(0.013), Path("results/second"), ("accuracy drop <= 1pt: ...",))
+    table = shown(done, "table", None)
+    assert "0.40 [-0.40, 1.20]" in table
+    assert "1.30 [0.50, 2.10]" in table
+    assert table.index("before") < table.index("now")
+    document = json.loads(shown(done, "json", None))
+    assert (document["holds"], document["same_rows"], document["exported"]) == (False, True, None)
+    pair = document["models"]["1" * 16]
+    assert (pair["before"]["drop"]["value"], pair["now"]["drop"]["value"]) == (0.004, 0.013)
+    other = replace(done.now, splits={**ROWS, "confirm": SplitRecord(1500, "others")})
+    assert "not those of the run before" in shown(replace(done, now=other), "table", None)
+
+
+def test_a_shape_is_known_without_weights(tmp_path: Path) -> None:
+    BertConfig(
+        hidden_size=32, num_attention_heads=4, intermediate_size=48, num_hidden_layers=3, vocab_size=99
+    ).save_pretrained(tmp_path)
+    assert architecture(str(tmp_path)) == ("bert", ModelShape(3, 4, 8, 48, 32, 99))
+
+
+def test_what_cannot_be_reapplied_is_refused_before_anything_is_computed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", write_encoder(tmp_path / "encoder")
+    found = write_run(run)
+    for baseline in found["baselines"].values():
+        baseline["artifact"] = f"baseline/{baseline['key']}"
+    (run / "front.json").write_text(json.dumps(found))
+    config = json.loads((other / "config.json").read_text())
+    (run / "baseline" / "fair").mkdir(parents=True)
+    (run / "baseline" / "fair" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    out = tmp_path / "second"
+    message = refused(capsys, "reapply", run, "--model", other, "--out", out)
+    assert "is another architecture than the run's original: layers 2 instead of 3" in message
+    assert "Unknown model 'minilmm'" in refused(capsys, "reapply", run, "--model", "minilmm", "--out", out)
+    assert "no members 'abc'" in refused(capsys, "reapply", run, "--model", other, "--key", "abc", "--out", out)
+    assert "is not empty" in refused(capsys, "reapply", run, "--model", other, "--export", run)
+    assert "front.json" in refused(capsys, "reapply", tmp_path, "--model", other)
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of a tiny encoder with a distilled member, under a limit that all keep."""
+    folder = tmp_path_factory.mktemp("searched")
+    rows, encoder = write_rows(folder / "rows.csv", rows=600), write_encoder(folder / "encoder")
+    (folder / "run.yaml").write_text(
+        f"model: {encoder}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
+        "limits: {accuracy_drop: 60pt}\nsearch: {trials: 8, rows: 60, workers: 1}\nrecover: {members: 1, epochs: 2}\n"
+        f"{SHORT}"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))
+        assert exit_code("search", folder / "run.yaml", "--out", folder / "run") == 0
+        yield folder / "run"
+
+
+@pytest.fixture(scope="module")
+def retrained(searched: Path) -> Path:
+    """Its encoder fine-tuned anew, from another seed, on the run's train rows."""
+    task, out = FileTask(searched.parent / "rows.csv"), searched.parent / "retrained"
+    model, tokenizer = load_classifier(str(searched.parent / "encoder"), task.classes, seed=1)
+    train = encode(task.splits(0).train, tokenizer, task.max_length)
+    save(finetune(model, train, FinetuneSettings(epochs=4, learning_rate=3e-3), seed=1), tokenizer, out)
+    return out
+
+
+@pytest.mark.slow
+def test_a_design_is_made_measured_and_exported_of_new_weights(
+    capsys: pytest.CaptureFixture[str], searched: Path, retrained: Path, tmp_path: Path
+) -> None:
+    before = front_file.read(searched)
+    key = chosen(before, None).key
+    out = tmp_path / "second"
+    code, printed, err = call(
+        capsys, "reapply", searched, "--model", retrained, "--out", out, "--export", tmp_path / "model"
+    )
+    assert code == 0, err
+    assert "latency model" not in err  # which is of the sizes and the machine
+    now = front_file.read(out)
+    (only,) = now.members
+    assert (only.key, only.verified, only.fidelity["agreement"]) == (key, True, 1.0)
+    assert only.decoded == chosen(before, None).decoded
+    assert now.limits == before.limits
+    assert now.picks[0].key == key
+    assert now.splits["test"].reads == 1
+    assert now.splits["confirm"].sha256 == before.splits["confirm"].sha256
+    assert set(now.baselines) == set(before.baselines)
+    assert now.trials["complete"] == 1
+    logits = [unpacked(folder / "predictions" / f"{key}.npz")["search"] for folder in (searched, out)]
+    assert not np.allclose(*logits, atol=0.05)
+    assert (out / "report.html").exists()
+    assert str(tmp_path / "model") in printed
+    assert call(capsys, "predict", tmp_path / "model", "--text", "a fine warm film")[0] == 0
+    rows = searched.parent / "rows.csv"
+    compared = ("diff", searched / "models" / key, tmp_path / "model", "--task", rows, "--format", "json")
+    code, printed, err = call(capsys, *compared)
+    assert code == 0, err
+    assert json.loads(printed)["rows"] == "90 test rows of rows (splits of seed 0)"
+
+
+@pytest.mark.slow
+def test_a_distilled_member_is_distilled_again(
+    capsys: pytest.CaptureFixture[str], searched: Path, retrained: Path, tmp_path: Path
+) -> None:
+    before, config = front_file.read(searched), read_config(searched)
+    distilled = [each for each in before.members if each.weights.startswith("recovered:")]
+    member = max(distilled, key=lambda each: len(trainings(searched, config, each)))
+    chain = trainings(searched, config, member)
+    assert [each.epochs for each in chain] == [0, 1, 2]  # refitted, trained shortly, trained to the end
+    assert chain[0].weights == "finetuned"
+    out = tmp_path / "second"
+    code, printed, err = call(
+        capsys, "reapply", searched, "--model", retrained, "--key", member.key, "--out", out, "--format", "json"
+    )
+    assert code in (0, 3), err
+    assert json.loads(printed)["holds"] == (code == 0)
+    now = front_file.read(out)
+    assert [(each.key, each.weights) for each in now.members] == [(member.key, member.weights)]
+    name = f"{member.weights.partition(':')[2]}.safetensors"
+    assert (out / "weights" / name).read_bytes() != (searched / "weights" / name).read_bytes()
+    made = {path.name for path in (out / "weights").iterdir()}
+    assert len(made) == 3
+    assert made <= {path.name for path in (searched / "weights").iterdir()}
+
+
+@pytest.mark.slow
+def test_limits_that_no_longer_hold_exit_3_and_export_nothing(
+    capsys: pytest.CaptureFixture[str], searched: Path, retrained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    resolved = read_yaml(run / "config.resolved.yaml")
+    resolved["limits"]["size"] = "1%"
+    (run / "config.resolved.yaml").write_text(yaml.safe_dump(resolved))
+    asked = ("--model", retrained, "--out", tmp_path / "second", "--export", tmp_path / "model")
+    code, printed, err = call(capsys, "reapply", run, *asked)
+    assert code == 3
+    assert "before" in printed
+    assert "no longer holds: size <= 1%: now 0." in err.strip().splitlines()[-1]
+    assert not (tmp_path / "model").exists()
