@@ -121,7 +121,7 @@ def given(config: RunConfig, folder: Path, member: Given, display: Display | Non
     with _fresh(config, folder) as config, closing(shown), driving(folder):
         for path in member.files:
             shutil.copy(path, folder)
-        prepared = wiring.prepare_run(config, folder, shown, member.attention)
+        prepared = wiring.prepare_given(config, folder, shown, member.attention)
         space, bounds = wiring.space(config, prepared), wiring.bounds(config, prepared.fair)
         scene = _Scene(config, folder, prepared, space, shown)
         wiring.record(config, folder, bounds, space, prepared)  # of a search, should one go on from here

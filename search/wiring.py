@@ -97,20 +97,27 @@ def _check_targets(config: RunConfig) -> None:
         )
 
 
-def prepare_run(config: RunConfig, folder: Path, display: Display, attention: tuple[str, ...] = ()) -> "Prepared":
-    """Everything a run needs before its first design; what is on disk already is read back.
+def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
+    """Everything a run needs before its first design; what is on disk already is read back."""
+    from evaluators.prepare import prepare
+
+    return prepare(assignment(config), folder, display.stage)
+
+
+def prepare_given(config: RunConfig, folder: Path, display: Display, attention: tuple[str, ...]) -> "Prepared":
+    """What a run needs of one design that is known: nothing that serves to choose units and widths.
 
     Args:
         config: of the run.
         folder: the run's.
         display: shows progress.
-        attention: kinds that a member has which the configuration does not ask for.
+        attention: kinds in the design's layers, which the configuration need not ask for.
     """
     from evaluators.prepare import prepare
 
     asked = assignment(config)
     kinds = tuple(dict.fromkeys((*asked.attention, *attention)))
-    return prepare(replace(asked, attention=kinds), folder, display.stage)
+    return prepare(replace(asked, attention=kinds, ranked=False, sensitivity=False), folder, display.stage)
 
 
 def refuse_another_architecture(config: RunConfig, original: Path) -> None:
