@@ -127,11 +127,10 @@ def _table(found: Mapping[str, Any]) -> str:
         lines += [f"negative flips (base right, model wrong): {_counted(judged['negative'])}"]
         lines += [f"positive flips (base wrong, model right): {_counted(judged['positive'])}"]
     lines += [f"answers that differ: {_counted(whole['disagreement'])}"]
-    ranked = "what differs" if judged is None else "what is lost"
     return "\n\n".join(
         [
             "\n".join(lines),
-            f"slices, the worst first (by the lower end of {ranked}; each interval is of one slice alone):\n"
+            "slices, the strongest evidence of change for the worse first (each interval is of one slice alone):\n"
             + _slices(found["slices"], labelled=judged is not None),
             f"{len(flips):,} rows flipped"
             + (f"; the {_SHOWN} that changed most" if len(flips) > _SHOWN else "")

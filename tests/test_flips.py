@@ -37,7 +37,7 @@ def test_the_metric_of_the_task_is_that_of_all_rows() -> None:
 def test_without_labels_only_agreement_is_known() -> None:
     part = compared("all", logits(BASE), logits(MODEL), None)
     assert part.judged is None
-    assert part.surely == part.disagreement.low > 0
+    assert part.evidence == (True, part.disagreement.low)
     assert {flip.kind for flip in flips(logits(BASE), logits(MODEL), None)} == {None}
 
 
@@ -57,6 +57,25 @@ def test_a_slice_of_two_rows_does_not_beat_one_of_hundreds() -> None:
     assert [part.name for part in parts] == ["many", "few"]
     drops = {part.name: part.judged.drop[0] for part in parts if part.judged is not None}
     assert drops["few"] > drops["many"]
+
+
+def test_slices_that_surely_lose_come_before_those_that_may_and_these_before_those_that_do_not() -> None:
+    rng = np.random.default_rng(0)
+    lost = {"surely": (60, 0), "may": (12, 8), "equal": (0, 0), "gains": (0, 60)}  # rows lost and won, of 500 each
+    groups, base, model = dict[str, range](), list[int](), list[int]()
+    for name, (worse, better) in lost.items():
+        groups[name] = range(len(base), len(base) + 500)
+        base += [0] * worse + [1] * better + [0] * (500 - worse - better)
+        model += [1] * worse + [0] * (500 - worse)
+    names = list(groups)
+    rng.shuffle(names)
+    parts = worst_first(
+        {name: groups[name] for name in names},
+        logits(np.array(base)),
+        logits(np.array(model)),
+        np.zeros(2000, dtype=int),
+    )
+    assert [part.name for part in parts] == ["surely", "may", "equal", "gains"]
 
 
 def test_slices_have_every_row_once() -> None:

@@ -66,9 +66,13 @@ class Part:
     judged: Judged | None
 
     @property
-    def surely(self) -> float:
-        """At least so much is lost, or else disagreed on, at the lower end of the interval: what few rows keep low."""
-        return self.disagreement.low if self.judged is None else self.judged.drop[1]
+    def evidence(self) -> tuple[bool, float]:
+        """Sorts by how sure it is that rows are lost, or else differ: first those where the lower end of the interval
+        is above zero, by that end; then by the share of the interval's half that the estimate is above zero. Few rows
+        have wide intervals, so they do not win."""
+        share = self.disagreement
+        value, low, high = (share.value, share.low, share.high) if self.judged is None else self.judged.drop
+        return (True, low) if low > 0 else (False, 2 * value / max(high - low, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,12 @@ def compared(name: str, base: Logits, model: Logits, labels: Labels | None, metr
 
 
 def worst_first(groups: Groups, base: Logits, model: Logits, labels: Labels | None) -> list[Part]:
-    """Every slice, by accuracy: first where most is lost for sure (`Part.surely`), so that few rows do not win."""
+    """Every slice, by accuracy, the strongest evidence of a loss first (`Part.evidence`)."""
     parts = []
     for name, rows in groups.items():
         chosen = np.asarray(rows)
         parts.append(compared(name, base[chosen], model[chosen], None if labels is None else labels[chosen]))
-    return sorted(parts, key=lambda part: (-part.surely, part.name))
+    return sorted(parts, key=lambda part: part.evidence, reverse=True)
 
 
 def flips(base: Logits, model: Logits, labels: Labels | None) -> list[Flip]:
