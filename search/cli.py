@@ -373,7 +373,8 @@ def reapply(
         present.select(done.folder, present.Asked({}, None, None, keep=True), export, "table")
     typer.echo(reapplied.shown(done, format, None if done.missed else export))
     if done.missed:
-        raise InfeasibleError(f"{done.key} made of {model} no longer holds: {'; '.join(done.missed)}.")
+        found = "no longer holds" if done.held else "does not hold its limits, nor did it before"
+        raise InfeasibleError(f"{done.key} made of {model} {found}: {'; '.join(done.missed)}.")
 
 
 @app.command(

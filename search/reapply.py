@@ -46,6 +46,11 @@ class Reapplied:
     missed: tuple[str, ...]
 
     @property
+    def held(self) -> bool:
+        """Whether the limits held before."""
+        return not missed(self.before, self.before, self.key)
+
+    @property
     def same_rows(self) -> bool:
         """Whether both runs' figures are of the same rows."""
         return all(self.before.splits[name].sha256 == split.sha256 for name, split in self.now.splits.items())

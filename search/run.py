@@ -304,13 +304,14 @@ def finetune(
         raise RunError(f"{out} is not empty. Name another folder with --out.")
     config = RunConfig.parse({"model": model, "task": task, "finetune": {"epochs": epochs}})
     built = wiring.task(config.task)
+    texts = built.splits(seed if split_seed is None else split_seed)
     shown = display or Display()
     with closing(shown):
         settings = FinetuneSettings(epochs=epochs)
         checkpoint = ensure_finetuned(
             model,
             built,
-            built.splits(seed if split_seed is None else split_seed),
+            texts,
             settings=settings,
             seed=seed,
             max_length=built.max_length,
@@ -318,6 +319,7 @@ def finetune(
             watch=shown.stage,
         )
     shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+    (out / wiring.TRAINED_ON).write_text(json.dumps({"task": built.name, "train": texts.train.sha256}))
     shown.say(f"Wrote {out}.")
 
 

@@ -3,6 +3,7 @@
 Imports concrete evaluators inside functions, so that reading a run never loads torch.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from evaluators.metrics.lane import Lane
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
-    from evaluators.tasks.base import Task
+    from evaluators.tasks.base import Splits, Task
     from spaces.axes.quantization import QuantizationAxis
 
 logger = logging.getLogger(__name__)
+
+# In a checkpoint that `finetune` wrote: which rows it was trained on.
+TRAINED_ON = "trained_on.json"
 
 # Members whose sizes tell what bytes are a sum of.
 _SIZED_SEEDS, _SIZED_SAMPLES = 24, 24
@@ -99,9 +103,7 @@ def _check_targets(config: RunConfig) -> None:
 
 def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
     """Everything a run needs before its first design; what is on disk already is read back."""
-    from evaluators.prepare import prepare
-
-    return prepare(assignment(config), folder, display.stage)
+    return _prepared(assignment(config), folder, display)
 
 
 def prepare_given(config: RunConfig, folder: Path, display: Display, attention: tuple[str, ...]) -> "Prepared":
@@ -113,11 +115,29 @@ def prepare_given(config: RunConfig, folder: Path, display: Display, attention: 
         display: shows progress.
         attention: kinds in the design's layers, which the configuration need not ask for.
     """
-    from evaluators.prepare import prepare
-
     asked = assignment(config)
     kinds = tuple(dict.fromkeys((*asked.attention, *attention)))
-    return prepare(replace(asked, attention=kinds, ranked=False, sensitivity=False), folder, display.stage)
+    return _prepared(replace(asked, attention=kinds, ranked=False, sensitivity=False), folder, display)
+
+
+def _prepared(asked: "Assignment", folder: Path, display: Display) -> "Prepared":
+    from evaluators.prepare import prepare
+
+    prepared = prepare(asked, folder, display.stage)
+    if (remark := _trained_elsewhere(asked, prepared.texts)) is not None:
+        display.say(remark)
+    return prepared
+
+
+def _trained_elsewhere(asked: "Assignment", texts: "Splits") -> str | None:
+    """What is to be said of a checkpoint that was fine-tuned on other rows than this run trains on."""
+    known = Path(asked.model) / TRAINED_ON
+    if not known.is_file() or json.loads(known.read_text())["train"] == texts.train.sha256:
+        return None
+    return (
+        f"{asked.model} was fine-tuned on other train rows than this run's: it may know rows that judge it here, and "
+        f"then figures are too good. Fine-tune it with --split-seed {asked.seed} on the same data."
+    )
 
 
 def refuse_another_architecture(config: RunConfig, original: Path) -> None:

@@ -109,6 +109,8 @@ def test_both_runs_stand_beside_each_other() -> None:
     assert "0.40 [-0.40, 1.20]" in table
     assert "1.30 [0.50, 2.10]" in table
     assert table.index("before") < table.index("now")
+    assert done.held
+    assert not replace(done, before=front(0.02)).held
     document = json.loads(shown(done, "json", None))
     assert (document["holds"], document["same_rows"], document["exported"]) == (False, True, None)
     pair = document["models"]["1" * 16]
@@ -166,6 +168,20 @@ def test_what_cannot_be_reapplied_is_refused_before_anything_is_computed(
     assert "is not empty" in refused(capsys, "reapply", run, "--model", other, "--export", run)
     assert "front.json" in refused(capsys, "reapply", tmp_path, "--model", other)
     assert not out.exists()
+
+
+def test_a_checkpoint_says_which_rows_it_was_trained_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    rows, encoder = write_rows(tmp_path / "rows.csv", rows=80), write_encoder(tmp_path / "encoder")
+    asked = ("finetune", "--model", encoder, "--task", rows, "--epochs", 1, "--seed", 1)
+    for split_seed, further in ((1, ()), (0, ("--split-seed", 0))):
+        out = tmp_path / f"of-{split_seed}"
+        code, _, err = call(capsys, *asked, *further, "--out", out)
+        assert code == 0, err
+        trained = json.loads((out / "trained_on.json").read_text())["train"]
+        assert trained == FileTask(rows).splits(split_seed).train.sha256
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +285,13 @@ def test_limits_that_no_longer_hold_exit_3_and_export_nothing(
     resolved = read_yaml(run / "config.resolved.yaml")
     resolved["limits"]["size"] = "1%"
     (run / "config.resolved.yaml").write_text(yaml.safe_dump(resolved))
-    asked = ("--model", retrained, "--key", safe, "--out", tmp_path / "second", "--export", model)
+    leaky = tmp_path / "leaky"
+    shutil.copytree(retrained, leaky)
+    (leaky / "trained_on.json").write_text(json.dumps({"train": "other rows"}))
+    asked = ("--model", leaky, "--key", safe, "--out", tmp_path / "second", "--export", model)
     code, printed, err = call(capsys, "reapply", run, *asked)
     assert code == 3
     assert "before" in printed
     assert "no longer holds: size <= 1%: now 0.0" in err.strip().splitlines()[-1]
+    assert "Fine-tune it with --split-seed 0" in err
     assert not model.exists()
