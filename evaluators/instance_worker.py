@@ -127,13 +127,15 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+    from evaluators.models import quiet
     from evaluators.tasks.base import Encoded, Rows, encode
 
     torch.set_num_threads(setup.threads)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).eval()
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        ).eval()
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")

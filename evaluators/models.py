@@ -188,7 +188,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
-        with _quiet():
+        with quiet():
             model.save_pretrained(whole)
             tokenizer.save_pretrained(whole)
         if folder.exists():
@@ -239,7 +239,7 @@ def _loading(source: str) -> Iterator[dict[str, Any]]:
     """
     refusal = None if Path(source).is_dir() else _hub_refusal(source)
     try:
-        with _quiet():
+        with quiet():
             yield {"local_files_only": refusal is not None}
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         why = refusal or (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -256,7 +256,7 @@ def _hub_refusal(source: str) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No load report, no progress bars; put back afterwards."""
     own, hub, bars = logging.get_verbosity(), hub_logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from transformers import BertConfig
 
-from evaluators.base import Train
+from evaluators.base import Train, trained
 from evaluators.models import architecture, load_classifier, save
 from evaluators.tasks.base import encode
 from evaluators.tasks.files import FileTask
 from evaluators.training.finetune import FinetuneSettings, finetune
 from evaluators.transformer import unpacked
-from search import front_file
+from search import front_file, run
 from search.certificate import Certificate, Test, non_inferiority_of_counts
 from search.config import RunConfig, read_yaml
 from search.figures import MemberFigures, Pick
@@ -28,7 +28,7 @@ from search.record import Record
 from search.so_far import read_config
 from spaces.axes.pruning import Pruning
 from spaces.axes.quantization import Quantization
-from spaces.design import Member
+from spaces.design import Member, content_key
 from spaces.errors import RunError
 from spaces.objectives import KL
 from spaces.shape import ModelShape
@@ -152,20 +152,20 @@ def test_the_ids_of_weights_say_how_they_were_trained(tmp_path: Path) -> None:
 def test_what_cannot_be_reapplied_is_refused_before_anything_is_computed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    run, other = tmp_path / "run", write_encoder(tmp_path / "encoder")
-    found = write_run(run)
+    folder, other = tmp_path / "run", write_encoder(tmp_path / "encoder")
+    found = write_run(folder)
     for baseline in found["baselines"].values():
         baseline["artifact"] = f"baseline/{baseline['key']}"
-    (run / "front.json").write_text(json.dumps(found))
+    (folder / "front.json").write_text(json.dumps(found))
     config = json.loads((other / "config.json").read_text())
-    (run / "baseline" / "fair").mkdir(parents=True)
-    (run / "baseline" / "fair" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    (folder / "baseline" / "fair").mkdir(parents=True)
+    (folder / "baseline" / "fair" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     out = tmp_path / "second"
-    message = refused(capsys, "reapply", run, "--model", other, "--out", out)
+    message = refused(capsys, "reapply", folder, "--model", other, "--out", out)
     assert "is another architecture than the run's original: layers 2 instead of 3" in message
-    assert "Unknown model 'minilmm'" in refused(capsys, "reapply", run, "--model", "minilmm", "--out", out)
-    assert "no members 'abc'" in refused(capsys, "reapply", run, "--model", other, "--key", "abc", "--out", out)
-    assert "is not empty" in refused(capsys, "reapply", run, "--model", other, "--export", run)
+    assert "Unknown model 'minilmm'" in refused(capsys, "reapply", folder, "--model", "minilmm", "--out", out)
+    assert "no members 'abc'" in refused(capsys, "reapply", folder, "--model", other, "--key", "abc", "--out", out)
+    assert "is not empty" in refused(capsys, "reapply", folder, "--model", other, "--export", folder)
     assert "front.json" in refused(capsys, "reapply", tmp_path, "--model", other)
     assert not out.exists()
 
@@ -180,8 +180,9 @@ def test_a_checkpoint_says_which_rows_it_was_trained_on(
         out = tmp_path / f"of-{split_seed}"
         code, _, err = call(capsys, *asked, *further, "--out", out)
         assert code == 0, err
-        trained = json.loads((out / "trained_on.json").read_text())["train"]
-        assert trained == FileTask(rows).splits(split_seed).train.sha256
+        assert (
+            json.loads((out / "trained_on.json").read_text())["train"] == FileTask(rows).splits(split_seed).train.sha256
+        )
 
 
 @pytest.fixture(scope="module")
@@ -277,19 +278,38 @@ def test_a_distilled_member_is_distilled_again(
 
 
 @pytest.mark.slow
+def test_a_chain_of_trainings_ends_in_the_weights_that_its_id_names(
+    searched: Path, retrained: Path, safe: str, tmp_path: Path
+) -> None:
+    whole = chosen(front_file.read(searched), safe)
+    assert whole.decoded is not None
+    steps, weights = list[run.Training](), "finetuned"
+    config = read_config(searched).model_copy(update={"model": str(retrained)})
+    for epochs in (0, 1):
+        steps.append(run.Training(whole.decoded, weights, epochs))
+        key = content_key({"decoded": whole.decoded, "weights": weights})
+        weights = trained(key, epochs)
+    front = run.given(config, tmp_path / "out", run.Given(whole.decoded, weights, tuple(steps)))
+    assert [(each.weights, each.fidelity["agreement"]) for each in front.members] == [(weights, 1.0)]
+    assert {path.stem for path in (tmp_path / "out" / "weights").iterdir()} == {
+        each.partition(":")[2] for each in (weights, steps[1].weights)
+    }
+
+
+@pytest.mark.slow
 def test_limits_that_no_longer_hold_exit_3_and_export_nothing(
     capsys: pytest.CaptureFixture[str], searched: Path, retrained: Path, safe: str, tmp_path: Path
 ) -> None:
-    run, model = tmp_path / "run", tmp_path / "model"
-    shutil.copytree(searched, run)
-    resolved = read_yaml(run / "config.resolved.yaml")
+    copy, model = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(searched, copy)
+    resolved = read_yaml(copy / "config.resolved.yaml")
     resolved["limits"]["size"] = "1%"
-    (run / "config.resolved.yaml").write_text(yaml.safe_dump(resolved))
+    (copy / "config.resolved.yaml").write_text(yaml.safe_dump(resolved))
     leaky = tmp_path / "leaky"
     shutil.copytree(retrained, leaky)
     (leaky / "trained_on.json").write_text(json.dumps({"train": "other rows"}))
     asked = ("--model", leaky, "--key", safe, "--out", tmp_path / "second", "--export", model)
-    code, printed, err = call(capsys, "reapply", run, *asked)
+    code, printed, err = call(capsys, "reapply", copy, *asked)
     assert code == 3
     assert "before" in printed
     assert "no longer holds: size <= 1%: now 0.0" in err.strip().splitlines()[-1]
