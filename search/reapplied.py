@@ -29,6 +29,8 @@ def shown(done: Reapplied, format: str, exported: Path | None) -> str:
     ]
     if not done.same_rows:
         said.append("The rows are not those of the run before, so accuracies are not to be compared row by row.")
+    if not done.same_machine:
+        said.append("The run before was timed on another machine: compare how many times as fast, not milliseconds.")
     said += [
         f"report: {done.folder / 'report.html'}",
         f"model: {exported or done.folder / 'models' / done.key}",
@@ -51,6 +53,7 @@ def _document(
             "now": _certified(done.now, done.key) == "yes",
         },
         "same_rows": done.same_rows,
+        "same_machine": done.same_machine,
         "exported": None if exported is None else str(exported),
         "models": {
             name: dict(zip(("before", "now")[-len(rows) :], tables.to_json(rows), strict=True))

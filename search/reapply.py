@@ -55,6 +55,11 @@ class Reapplied:
         """Whether both runs' figures are of the same rows."""
         return all(self.before.splits[name].sha256 == split.sha256 for name, split in self.now.splits.items())
 
+    @property
+    def same_machine(self) -> bool:
+        """Whether both runs' milliseconds are of the same target."""
+        return [each.key for each in self.before.situations()[:1]] == [each.key for each in self.now.situations()[:1]]
+
 
 def reapply(
     folder: Path, model: str, wanted: str | None, out: Path | None, display: Display | None = None

@@ -117,6 +117,14 @@ def test_both_runs_stand_beside_each_other() -> None:
     assert (pair["before"]["drop"]["value"], pair["now"]["drop"]["value"]) == (0.004, 0.013)
     other = replace(done.now, splits={**ROWS, "confirm": SplitRecord(1500, "others")})
     assert "not those of the run before" in shown(replace(done, now=other), "table", None)
+    here = {"label": "here", "device": "cpu", "processor": "a", "runtime": "onnxruntime", "runtime_version": "1"}
+    here |= {"threads": 1, "batch_size": 1, "lengths": "real"}
+    moved = (
+        replace(each, targets=({**here, "processor": name},)) for each, name in ((done.before, "a"), (done.now, "b"))
+    )
+    before, now = moved
+    assert "timed on another machine" in shown(replace(done, before=before, now=now), "table", None)
+    assert "timed on another machine" not in table
 
 
 def test_a_shape_is_known_without_weights(tmp_path: Path) -> None:
