@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -319,8 +321,14 @@ class TransformerAssessor:
             filename=self._work.runtime.filename,
             tokenizer=self._readings.tokenizer(member),
             model_config=self._readings.config(member, self._prepared.model_config),
-            design={**design_json(self._work, member), **described},
+            design={**design_json(self._work, member), "rows": self._rows, **described},
         )
+
+    @cached_property
+    def _rows(self) -> dict[str, Any]:
+        """Which rows the figures of an exported model are on: `diff` finds them again."""
+        work = self._work
+        return {"seed": work.seed, "metric": work.task.metric.name, "test": self._prepared.texts.test.sha256}
 
     def _original(self, split: str) -> Logits:
         """Logits of `fair`; those of the test rows are computed when a pick asks for them."""

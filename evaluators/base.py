@@ -76,6 +76,14 @@ class VerifyCascade:
         return content_key({"cascade": self.name, "splits": list(self.splits)})
 
 
+RECOVERED = "recovered:"
+
+
+def trained(key: str, epochs: int) -> str:
+    """Id of the weights that come of training the member `key`: known before, and the same of any original."""
+    return RECOVERED + content_key({"train": key, "epochs": epochs})
+
+
 @dataclass(frozen=True)
 class Train:
     """Cut `member` out of its weights and distil it from the original; what training changed is kept as `weights`."""
@@ -85,12 +93,12 @@ class Train:
 
     @property
     def key(self) -> str:
-        return content_key({"train": self.member.key, "epochs": self.epochs})
+        return trained(self.member.key, self.epochs).removeprefix(RECOVERED)
 
     @property
     def weights(self) -> str:
         """Id of the weights that come out."""
-        return f"recovered:{self.key}"
+        return trained(self.member.key, self.epochs)
 
 
 Job: TypeAlias = Score | Verify | VerifyCascade | Train

@@ -13,7 +13,7 @@ from evaluators.cascade import CASCADE, Stage, check, is_linear
 from evaluators.metrics.size import TOKENIZER_FILES
 from spaces.errors import ModelError
 
-_OF_THE_LAST = ("classes", "max_length", "weights", "runtime", "target")
+_OF_THE_LAST = ("classes", "max_length", "weights", "runtime", "target", "rows")
 
 
 def write_cascade(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from evaluators.anatomy import Anatomy
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
 from evaluators.problems.base import Problem
@@ -28,6 +29,7 @@ from evaluators.sentence_encoder import SentenceEncoder, behind_the_encoder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
+from spaces.shape import ModelShape
 
 _HUB_SECONDS = 5
 # Settings of fine-tuning that came later: as long as they are off, what was fine-tuned before them is found again.
@@ -147,6 +149,19 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
+def architecture(name: str, *, trust_remote_code: bool = False) -> tuple[str, ModelShape]:
+    """Family and sizes of a model, from its configuration alone.
+
+    Raises:
+        ModelError: no such model, or one that cannot be taken apart.
+    """
+    config = _config(resolve(name), trust_remote_code)
+    make: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        model = make(config, trust_remote_code=trust_remote_code)
+    return str(config.model_type), Anatomy.of(model).shape
+
+
 def ensure_finetuned(
     name: str,
     task: Task,
@@ -198,7 +213,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
-        with _quiet():
+        with quiet():
             model.save_pretrained(whole)
             tokenizer.save_pretrained(whole)
         if folder.exists():
@@ -281,7 +296,7 @@ def _loading(source: str) -> Iterator[dict[str, Any]]:
     """
     refusal = None if Path(source).is_dir() else _hub_refusal(source)
     try:
-        with _quiet():
+        with quiet():
             yield {"local_files_only": refusal is not None}
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         why = refusal or (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -298,7 +313,7 @@ def _hub_refusal(source: str) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No load report, no progress bars; put back afterwards."""
     own, hub, bars = logging.get_verbosity(), hub_logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)

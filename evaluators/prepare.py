@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evaluators.anatomy import Anatomy
 from evaluators.answering import Logits, run_sorted
 from evaluators.base import Watch
 from evaluators.codebook import Codebook, codebook
@@ -80,6 +81,7 @@ class Assignment:
         vocabulary: whether tokens are ranked, so that members can do without some or put their rows together.
         exact_rows: share of the tokens in use below which rows of the word table may be put together from shared parts;
             None: they may not.
+        ranked: whether units are ranked; without, all count alike, which serves designs that are given.
         importance_rounds: how often the ranking judges anew what is left; 1: the whole model once.
         ffn_group: neurons that go together.
         sensitivity: whether parts that 8 bits hurt are looked for.
@@ -107,6 +109,7 @@ class Assignment:
     mixed: int = 0
     vocabulary: bool = False
     exact_rows: float | None = None
+    ranked: bool = True
     importance_rounds: int = 1
     ffn_group: int = 64
     sensitivity: bool = False
@@ -336,6 +339,8 @@ def _codebook(work: Assignment, model: Any, ranking: Ranking, folder: Path, watc
 def _importance(
     work: Assignment, model: Any, calibration: Encoded, texts: Splits, folder: Path, watch: Watch
 ) -> Importance:
+    if not work.ranked:
+        return Importance.equal(Anatomy.of(model).shape)
     path, weights, rows = folder / "importance.json", weights_sha256(model), texts.calibration.sha256
     if path.exists():
         return load_importance(path, weights_sha=weights, calibration_sha=rows)

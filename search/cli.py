@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from spaces.errors import CallerError, ConfigError, ParetoformerError, RunError
+from spaces.errors import CallerError, ConfigError, InfeasibleError, ParetoformerError, RunError
 
 app = typer.Typer(
     help="Search for smaller and faster versions of a fine-tuned transformer; pick one by a latency or size budget.",
@@ -350,6 +350,87 @@ def bench(
     typer.echo(printed)
 
 
+@app.command(
+    epilog="Example: paretoformer reapply results/first --model retrained/ --out results/second --export model/"
+)
+def reapply(
+    run_folder: Run,
+    model: Annotated[str, typer.Option(help="A checkpoint of the run's architecture, fine-tuned anew.")],
+    key: Annotated[
+        str | None, typer.Option(help="A member's key or a pick's name; the pick limits, else knee, by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the model to this folder if the limits hold.")] = None,
+    format: Format = "table",
+) -> None:
+    """The design of a run's member on new weights: made, verified and certified again; 3 if its limits no longer
+    hold."""
+    from search import present, reapplied
+    from search import reapply as again
+
+    _one_of("--format", format, ("table", "json"))
+    if export is not None and export.exists() and any(export.iterdir()):
+        raise RunError(f"{export} is not empty. Name another folder with --export.")
+    done = _interruptible(run_folder, lambda: again.reapply(run_folder, model, key, out), goes_on=False)
+    if export is not None and not done.missed:
+        present.select(done.folder, present.Asked({}, None, None, keep=True), export, "table")
+    typer.echo(reapplied.shown(done, format, None if done.missed else export))
+    if done.missed:
+        found = "no longer holds" if done.held else "does not hold its limits, nor did it before"
+        raise InfeasibleError(f"{done.key} made of {model} {found}: {'; '.join(done.missed)}.")
+
+
+@app.command(
+    epilog="Example: paretoformer diff results/first/baseline/fair model/ --task movie-reviews --max-negative-flips 3%"
+)
+def diff(
+    base: Annotated[Path, typer.Argument(help="The model in use: an export, a baseline, a checkpoint or a cascade.")],
+    model: Annotated[Path, typer.Argument(help="The one that shall replace it.")],
+    task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="All rows of a CSV, JSONL, Parquet or .txt file, labelled or not.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="test, confirm or search; test by default, or all rows of a file that no model was made with."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the splits; as the models' run drew them by default.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Compare on the first so many rows.", min=1)] = None,
+    slice: Annotated[
+        str | None,
+        typer.Option(help="Column of the file to make slices by; classes, length and confidence by default."),
+    ] = None,
+    max_drop: Annotated[
+        str | None, typer.Option(help="Exit with 3 beyond it: 1pt (a point), or 1% (relative).")
+    ] = None,
+    max_negative_flips: Annotated[
+        str | None, typer.Option(help="Likewise for rows that only the base has right: 1%.")
+    ] = None,
+    max_disagreement: Annotated[str | None, typer.Option(help="Likewise for rows answered differently: 1%.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all flipped rows to this .csv or .jsonl file.")] = None,
+    format: Format = "table",
+) -> None:
+    """Which answers change from one model to another: flipped rows, worst slices, and a gate for releases."""
+    from search import serving
+    from search.differences import Limits
+
+    if split is not None:
+        _one_of("--split", split, ("test", "confirm", "search"))
+    printed, missed = serving.diff(
+        base,
+        model,
+        serving.Rows(task, data, split, seed, rows, slice),
+        Limits(max_drop, max_negative_flips, max_disagreement),
+        format=_one_of("--format", format, ("table", "json", "csv")),
+        out=out,
+    )
+    typer.echo(printed)
+    if missed:
+        raise InfeasibleError(f"{model} changes too much: {'; '.join(missed)}.")
+
+
 @app.command(epilog="Example: paretoformer finetune --model minilm --task reviews.csv --out checkpoint/")
 def finetune(
     model: Annotated[str, typer.Option(help="Folder, Hub id, or a name from `list models`.")],
@@ -360,11 +441,14 @@ def finetune(
         typer.Option(help="Passes over the train split; 3, or as many as make 120 steps, by default.", min=1),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits and the order.")] = 0,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Draws the splits alone: that of the run that the checkpoint is for.")
+    ] = None,
 ) -> None:
     """Fine-tune a model on a task's train split."""
     from search import run
 
-    run.finetune(model, task, out, epochs=epochs, seed=seed)
+    run.finetune(model, task, out, epochs=epochs, seed=seed, split_seed=split_seed)
 
 
 @recipes.command(
@@ -477,11 +561,12 @@ def _instances(asked: str | None) -> int | Literal["auto"] | None:
     return int(asked)
 
 
-def _interruptible(folder: Path, work: Callable[[], Any]) -> Any:
+def _interruptible(folder: Path, work: Callable[[], Any], *, goes_on: bool = True) -> Any:
     try:
         return work()
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted. Everything finished is saved; go on with: paretoformer resume {folder}", err=True)
+        saved = f"Everything finished is saved; go on with: paretoformer resume {folder}"
+        typer.echo(f"Interrupted. {saved if goes_on else 'Begin again, with another --out.'}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno not in _UNWRITABLE:
@@ -489,7 +574,7 @@ def _interruptible(folder: Path, work: Callable[[], Any]) -> Any:
         from search.so_far import CONFIG
 
         cure = "Mend that, or name another folder with --out."
-        if (folder / CONFIG).exists():
+        if goes_on and (folder / CONFIG).exists():
             cure = f"Everything finished is saved; mend that and go on with: paretoformer resume {folder}"
         raise RunError(f"{error.filename or folder} cannot be written: {error.strerror}. {cure}") from error
 

@@ -18,19 +18,19 @@ def explain(members: Sequence[MemberFigures], bounds: Sequence[Bound], cost: Cos
         cost: the figure of a member that a limit is held against.
     """
     kind = "verified" if all(member.verified for member in members) else "unverified"
-    lines = [f"None of {len(members)} {kind} members meets {' and '.join(_wording(bound) for bound in bounds)}."]
+    lines = [f"None of {len(members)} {kind} members meets {' and '.join(wording(bound) for bound in bounds)}."]
     reliefs: list[tuple[float, str]] = []
     for bound in bounds:
         others = [other for other in bounds if other is not bound]
         rest = [m for m in members if all(cost(m, other) <= other.at_most for other in others)]
         value, key = min((cost(member, bound), member.key) for member in rest or members)
-        lines.append(f"  {_wording(bound)}: nearest {'is' if rest else 'of all is'} {key} at {_verdict(bound, value)}")
+        lines.append(f"  {wording(bound)}: nearest {'is' if rest else 'of all is'} {key} at {verdict(bound, value)}")
         if rest:
             reliefs.append((bound.excess(value), f"{_option(bound, value)} (would give {key})"))
     return "\n".join([*lines, _cure(members, bounds, cost, reliefs)])
 
 
-def _verdict(bound: Bound, value: float) -> str:
+def verdict(bound: Bound, value: float) -> str:
     """A figure, and how far it is from the limit."""
     excess = bound.excess(value)
     if excess <= 0:
@@ -57,7 +57,8 @@ def _cure(
     return f"No limit stands alone in the way: relax {len(over)} of them, {options} (would give {member.key})."
 
 
-def _wording(bound: Bound) -> str:
+def wording(bound: Bound) -> str:
+    """A limit as people read it."""
     if bound.name == ACCURACY.name:
         return f"accuracy >= {bound.asked}"
     return f"{bound.name.replace('_', ' ')} <= {bound.asked}"

@@ -79,20 +79,20 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
     titles = tables.header(loaded.metric)
-    parts = [_columns(titles, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    parts = [tables.columns(titles, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
     remarks = [(tables.short(row.key), row.remarks) for row in [*rows, *cascades] if row.remarks]
     if remarks:
         parts.append("\n".join(f"{key}: {remark}" for key, remark in remarks))
     if len(loaded.labels) > 1:
         parts.append("mean latency by target, ms:")
-        parts.append(_columns(*tables.target_table(loaded, [row.key for row in rows])))
+        parts.append(tables.columns(*tables.target_table(loaded, [row.key for row in rows])))
     header, lengths = length_table(loaded)
     if lengths:
         parts.append("mean latency by length of the input (timed calls), ms (times as fast as fair, as one_liner):")
-        parts.append(_columns(header, lengths))
+        parts.append(tables.columns(header, lengths))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
-        parts.append(_columns(titles, [row.cells() for row in cascades]))
+        parts.append(tables.columns(titles, [row.cells() for row in cascades]))
     if loaded.picks:
         parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
     if not any(row.verified for row in rows):
@@ -203,7 +203,7 @@ def forecast(
     return "\n".join(
         [
             f"designs: {space['designs']}; knobs: {space['knobs']}",
-            _columns(("extreme design", "ms (predicted)", "MB (predicted)"), rows),
+            tables.columns(("extreme design", "ms (predicted)", "MB (predicted)"), rows),
             f"{seconds:.2f} s per design: {trials} trials on {workers} workers take about {wall / 60:.1f} minutes, "
             "and verification a few more.",
         ]
@@ -218,7 +218,7 @@ def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
     served: tuple[str, ...] = ()
     if any("throughput" in row for row in rows):
         served = ("rows/s [range]", "times [95 %]", "from text", "instances x threads, batch")
-    return _columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
+    return tables.columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
 
 
 def read_texts(path: Path) -> Iterator[str | tuple[str, str]]:
@@ -338,13 +338,3 @@ def _served_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{found['text_rows_per_second']:,.0f}",
         f"{found['instances']} x {found['threads']}, {found['batch_size']}",
     )
-
-
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, two spaces apart."""
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [header, *rows]
-    ]
-    return "\n".join(lines)

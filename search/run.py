@@ -7,14 +7,14 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators.base import Score
+from evaluators.base import Job, Score, Train
 from search import front_file, present, wiring
 from search.config import RunConfig, merged, refuse_foreign
 from search.front_file import FrontFile
@@ -28,17 +28,21 @@ from search.remeasured import off, remeasured
 from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
-from spaces.errors import CallerError, RunError
+from spaces.errors import CallerError, ParetoformerError, RunError
+from spaces.objectives import Evaluation, Failed
 from spaces.space import Space
 
 if TYPE_CHECKING:
     from evaluators.ladder.steps import Settings
     from evaluators.prepare import Prepared
     from evaluators.tasks.base import Splits
+    from search.situation import Situation
     from spaces.design import Member
     from spaces.objectives import Bound
 
 SUMMARY = "search.json"
+# The study of members that were given, not searched for.
+GIVEN = "given"
 # Members verified, if nothing is said: of a search, and of a recipe alone, which settles on one.
 _MEMBERS, _MEMBERS_OF_RECIPES = 24, 4
 # A forecast times this many designs, spread over the ladder.
@@ -61,6 +65,84 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
         RunError: the folder is in use.
         CallerError: whatever is wrong with the configuration, the model or the data.
     """
+    with _fresh(config, folder) as config:
+        return _go_on(config, folder, display or Display(), prepared)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A member as it was before it was trained, and for how long that was asked to be."""
+
+    decoded: Mapping[str, Any]
+    weights: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """A member that is known and not searched for.
+
+    Args:
+        decoded: its design.
+        weights: id of its weights.
+        trainings: by which these come about, first to last; none where they are the original's.
+        files: of another run of the same architecture that hold for this one too.
+    """
+
+    decoded: Mapping[str, Any]
+    weights: str
+    trainings: tuple[Training, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def attention(self) -> tuple[str, ...]:
+        """Kinds of attention in its layers, but for soft."""
+        kinds = (layer.get("attention", "soft") for layer in self.decoded["layers"] if layer is not None)
+        return tuple(dict.fromkeys(kind for kind in kinds if kind != "soft"))
+
+
+def given(config: RunConfig, folder: Path, member: Given, display: Display | None = None) -> FrontFile:
+    """A new run in `folder` of one member, in a study of its own: trained if it is to be, scored, verified.
+
+    Args:
+        config: as of a search.
+        folder: must not exist, or be empty.
+        member: what is made of the configuration's model.
+        display: shows progress.
+
+    Raises:
+        RunError: the folder is in use.
+        CallerError: whatever is wrong with the configuration, the model or the data.
+        ParetoformerError: the member could not be trained or scored.
+    """
+    from search.verify import verify_front
+
+    shown = display or Display()
+    with _fresh(config, folder) as config, closing(shown), driving(folder):
+        for path in member.files:
+            shutil.copy(path, folder)
+        prepared = wiring.prepare_given(config, folder, shown, member.attention)
+        space, bounds = wiring.space(config, prepared), wiring.bounds(config, prepared.fair)
+        scene = _Scene(config, folder, prepared, space, shown)
+        wiring.record(config, folder, bounds, space, prepared)  # of a search, should one go on from here
+        make = wiring.evaluator(config, prepared)
+        with closing(InlineRunner(make)) as runner:
+            _make(scene, member, wiring.record(config, folder, bounds, space, prepared, GIVEN), runner)
+        record = Record.open(folder, storage=config.search.storage)
+        record.write_csv()
+        situation = replace(_situation(scene, record), pool=partial(InlineRunner, make), gains=False, cascades=0)
+        front = verify_front(situation, shown.stage)
+        present.write_pictures(folder, shown.say)
+    return front
+
+
+@contextmanager
+def _fresh(config: RunConfig, folder: Path) -> Iterator[RunConfig]:
+    """A new run's folder with its configuration, which is given back as it is kept.
+
+    Raises:
+        RunError: the folder is in use.
+    """
     wiring.check(config)
     if folder.exists() and any(folder.iterdir()):
         cure = f"Go on with `paretoformer resume {folder}`, or name another folder with --out."
@@ -69,7 +151,7 @@ def search(config: RunConfig, folder: Path, display: Display | None = None, prep
     config = write_config(folder, config, [each.label for each in wiring.targets(config)])
     (folder / "env.json").write_text(json.dumps(_environment(), indent=2))
     try:
-        return _go_on(config, folder, display or Display(), prepared)
+        yield config
     except CallerError:
         if not Record.exists(folder, storage=config.search.storage):
             shutil.rmtree(folder)  # nothing was searched; the corrected command may use the same folder
@@ -192,9 +274,25 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
 
 
 def finetune(
-    model: str, task: str, out: Path, *, epochs: int | None, seed: int, display: Display | None = None
+    model: str,
+    task: str,
+    out: Path,
+    *,
+    epochs: int | None,
+    seed: int,
+    split_seed: int | None = None,
+    display: Display | None = None,
 ) -> None:
     """Fine-tune on the task's train split and write a `save_pretrained` folder.
+
+    Args:
+        model: folder, Hub id or name.
+        task: a name or a file.
+        out: folder for the checkpoint.
+        epochs: passes over the train split; None: as a search does.
+        seed: draws a new head, the order of the rows and, unless `split_seed` does, the splits.
+        split_seed: draws the splits: of runs that shall judge the checkpoint by rows that it was not trained on.
+        display: shows progress.
 
     Raises:
         RunError: `out` is in use.
@@ -206,13 +304,14 @@ def finetune(
         raise RunError(f"{out} is not empty. Name another folder with --out.")
     config = RunConfig.parse({"model": model, "task": task, "finetune": {"epochs": epochs}})
     built = wiring.task(config.task)
+    texts = built.splits(seed if split_seed is None else split_seed)
     shown = display or Display()
     with closing(shown):
         settings = FinetuneSettings(epochs=epochs)
         checkpoint = ensure_finetuned(
             model,
             built,
-            built.splits(seed),
+            texts,
             settings=settings,
             seed=seed,
             max_length=built.max_length,
@@ -220,6 +319,7 @@ def finetune(
             watch=shown.stage,
         )
     shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+    (out / wiring.TRAINED_ON).write_text(json.dumps({"task": built.name, "train": texts.train.sha256}))
     shown.say(f"Wrote {out}.")
 
 
@@ -296,6 +396,33 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         if config.recover.members and recovered is not None:
             _recover(scene, record, recovered)
         return _verify(scene, Record.open(folder, storage=config.search.storage))
+
+
+def _make(scene: _Scene, asked: Given, record: Record, runner: InlineRunner) -> None:
+    """Train and score a member; its figures go to the record."""
+    space, member = scene.space, scene.space.member(asked.decoded, asked.weights)
+    trainings = [Train(space.member(each.decoded, each.weights), each.epochs) for each in asked.trainings]
+    number = record.start(None, member)
+    for done, job in enumerate(trainings):
+        scene.display.stage("training", done, len(trainings))
+        if isinstance(failed := _evaluated(runner, job).outcome, Failed):
+            record.finish(number, Evaluation(member.key, failed))
+            raise _unmade(member, f"{failed.kind}: {failed.message}")
+    scene.display.stage("scoring", 0, 0)
+    trial = record.finish(number, _evaluated(runner, Score(member, scene.config.score_rows)))
+    if trial.error:
+        raise _unmade(member, trial.error)
+
+
+def _evaluated(runner: InlineRunner, job: Job) -> Evaluation:
+    runner.submit(job)
+    evaluation = runner.next_done()
+    assert evaluation is not None, "one job was submitted"
+    return evaluation
+
+
+def _unmade(member: "Member", why: object) -> ParetoformerError:
+    return ParetoformerError(f"{member.key} could not be made of the new weights: {why}")
 
 
 def _walk(scene: _Scene, bounds: "tuple[Bound, ...]", runner: Runner, meter: Meter) -> Summary:
@@ -386,14 +513,22 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
 
 
 def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:
+    from search.verify import verify_front
+
+    front = verify_front(_situation(scene, record, again=again), scene.display.stage)
+    present.write_pictures(scene.folder, scene.display.say)
+    return _exit_code(front)
+
+
+def _situation(scene: _Scene, record: Record, *, again: bool = False) -> "Situation":
+    """What verification has to know of the run."""
     from evaluators.assess import TransformerAssessor
     from search.situation import Situation
-    from search.verify import verify_front
 
     config, folder, prepared, space = scene.config, scene.folder, scene.prepared, scene.space
     make = wiring.evaluator(config, prepared)
     summary, latency = folder / SUMMARY, prepared.workload.latency
-    situation = Situation(
+    return Situation(
         folder=folder,
         space=space,
         record=record,
@@ -419,9 +554,6 @@ def _verify(scene: _Scene, record: Record, *, again: bool = False) -> int:
         gains=config.quality == "metric",
         remeasure=config.verify.remeasure,
     )
-    front = verify_front(situation, scene.display.stage)
-    present.write_pictures(folder, scene.display.say)
-    return _exit_code(front)
 
 
 def _exit_code(front: FrontFile) -> int:

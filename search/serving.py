@@ -8,14 +8,15 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import present, wiring
+from search import differences, present, wiring
 from search.config import RunConfig, merged, read_yaml
 from search.progress import Display
-from spaces.errors import RunError
+from spaces.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from evaluators.answers import Prediction
@@ -118,6 +119,64 @@ def bench(
             )
         rows = measure(model_dirs, wiring.task(config.task), asked, seed, shown.stage, serve)
     return present.bench(rows, format)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows `diff` is asked to compare models on, as flags say it.
+
+    Args:
+        task: a name or a file; None: `data` says.
+        data: a file all of whose rows are meant, with labels or without.
+        split: test, confirm or search; None: what fits the task (see evaluators/diff.py).
+        seed: draws splits; None: as the models' run drew them.
+        rows: at most so many.
+        column: of the file, to make slices by.
+    """
+
+    task: str | None
+    data: Path | None
+    split: str | None = None
+    seed: int | None = None
+    rows: int | None = None
+    column: str | None = None
+
+
+def diff(
+    base: Path, model: Path, rows: Rows, limits: differences.Limits, *, format: str, out: Path | None
+) -> tuple[str, list[str]]:
+    """What flips from one model's answers to another's, as text, and the limits that are missed.
+
+    Args:
+        base, model: any two folders that can be run.
+        rows: which ones they answer.
+        limits: on what may change.
+        format: table, json or csv.
+        out: file for all flipped rows; None: none is written.
+
+    Raises:
+        ConfigError: rows that are no rows of anything, or options that contradict each other.
+    """
+    from evaluators.diff import Asked
+    from evaluators.diff import diff as compare
+
+    if (rows.task is None) == (rows.data is None):
+        raise ConfigError("diff takes one of --task and --data. Example: diff base/ model/ --task movie-reviews")
+    if rows.data is not None and (rows.split or rows.seed is not None):
+        raise ConfigError("--data is about all rows of a file; --split and --seed go with --task.")
+    if out is not None:
+        differences.check_name(out)
+        _check_writable(out)
+    config = RunConfig.parse({} if rows.task is None else {"task": rows.task})
+    named = config.task.file
+    file = rows.data if rows.task is None else None if named is None else Path(named)
+    task = None if rows.task is None else partial(wiring.task, config.task)
+    asked = Asked(task, file, rows.split, rows.seed, rows.rows, rows.column)
+    with closing(Display()) as shown:
+        found = compare(base, model, asked, wiring.targets(config)[0], shown.stage)
+    if out is not None:
+        differences.write(out, found)
+    return differences.shown(found, format), limits.missed(found)
 
 
 def profile(out: Path, asked: Mapping[str, Any], *, seed: int) -> str:

@@ -265,6 +265,16 @@ def interval(estimate: Estimate, factor: float = 1.0, digits: int = 3) -> str:
     return value if estimate.low == estimate.high else f"{value} [{low}, {high}]"
 
 
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, two spaces apart."""
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [header, *rows]
+    ]
+    return "\n".join(lines)
+
+
 def _whole(front: FrontFile) -> Parts | None:
     fair = front.baselines.get("fair")
     return None if fair is None else Parts.of(fair.decoded)

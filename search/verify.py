@@ -59,6 +59,8 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
     }
     original = situation.space.decode(situation.space.identity()).decoded
     baselines["fair"] = replace(baselines["fair"], decoded=original)
+    # Shares of the original are of what it takes beside the members, as `select` has them too.
+    situation = replace(situation, bounds=replace(_described(situation, reads=0), baselines=baselines).bounds())
     members = [
         verified(situation.folder, each, situation.assessor, _of(each.trial.key, timings), fair_bytes)
         for each in exported

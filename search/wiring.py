@@ -3,6 +3,7 @@
 Imports concrete evaluators inside functions, so that reading a run never loads torch.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from search.runners.inline import InlineRunner
 from search.samplers.base import Sampler
 from search.samplers.walk import WalkSampler
 from spaces.design import Design, Member
-from spaces.errors import ConfigError, LimitError
+from spaces.errors import ConfigError, LimitError, ModelError
 from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
 from spaces.target import Device, Target
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from evaluators.metrics.lane import Lane
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
-    from evaluators.tasks.base import Task
+    from evaluators.tasks.base import Splits, Task
     from spaces.axes.quantization import QuantizationAxis
 
 logger = logging.getLogger(__name__)
+
+# In a checkpoint that `finetune` wrote: which rows it was trained on.
+TRAINED_ON = "trained_on.json"
 
 # Members whose sizes tell what bytes are a sum of.
 _SIZED_SEEDS, _SIZED_SAMPLES = 24, 24
@@ -99,9 +103,67 @@ def _check_targets(config: RunConfig) -> None:
 
 def prepare_run(config: RunConfig, folder: Path, display: Display) -> "Prepared":
     """Everything a run needs before its first design; what is on disk already is read back."""
+    return _prepared(assignment(config), folder, display)
+
+
+def prepare_given(config: RunConfig, folder: Path, display: Display, attention: tuple[str, ...]) -> "Prepared":
+    """What a run needs of one design that is known: nothing that serves to choose units and widths.
+
+    Args:
+        config: of the run.
+        folder: the run's.
+        display: shows progress.
+        attention: kinds in the design's layers, which the configuration need not ask for.
+    """
+    asked = assignment(config)
+    kinds = tuple(dict.fromkeys((*asked.attention, *attention)))
+    return _prepared(replace(asked, attention=kinds, ranked=False, sensitivity=False), folder, display)
+
+
+def _prepared(asked: "Assignment", folder: Path, display: Display) -> "Prepared":
     from evaluators.prepare import prepare
 
-    return prepare(assignment(config), folder, display.stage)
+    prepared = prepare(asked, folder, display.stage)
+    if (remark := _trained_elsewhere(asked, prepared.texts)) is not None:
+        display.say(remark)
+    return prepared
+
+
+def _trained_elsewhere(asked: "Assignment", texts: "Splits") -> str | None:
+    """What is to be said of a checkpoint that was fine-tuned on other rows than this run trains on."""
+    known = Path(asked.model) / TRAINED_ON
+    if not known.is_file() or json.loads(known.read_text())["train"] == texts.train.sha256:
+        return None
+    return (
+        f"{asked.model} was fine-tuned on other train rows than this run's: it may know rows that judge it here, and "
+        f"then figures are too good. Fine-tune it with --split-seed {asked.seed} on the same data."
+    )
+
+
+def refuse_another_architecture(config: RunConfig, original: Path) -> None:
+    """A design says which units of which layers stay: it is one of models of the same sizes.
+
+    Args:
+        config: of the new run.
+        original: folder of the old run's baseline `fair`.
+
+    Raises:
+        ModelError: the sizes differ.
+    """
+    from evaluators.models import architecture
+
+    trusted = config.trust_remote_code
+    kind, shape = architecture(config.model, trust_remote_code=trusted)
+    expected, sizes = architecture(str(original), trust_remote_code=trusted)
+    found = {name: (own, getattr(sizes, name)) for name, own in vars(shape).items() if own != getattr(sizes, name)}
+    if kind != expected:
+        found["model_type"] = (kind, expected)
+    if found:
+        differs = ", ".join(f"{name} {own} instead of {other}" for name, (own, other) in found.items())
+        raise ModelError(
+            f"{config.model} is another architecture than the run's original: {differs}. Give a checkpoint of the same "
+            "one, or search anew: paretoformer search --model."
+        )
 
 
 def assignment(config: RunConfig) -> "Assignment":

@@ -352,6 +352,15 @@ def test_limits_that_nothing_meets_give_an_empty_pick(tmp_path: Path) -> None:
     assert all(member.meets_limits is False for member in front.members)
 
 
+def test_shares_of_the_original_are_of_what_it_takes_beside_the_members(tmp_path: Path) -> None:
+    front = verified(tmp_path, Bench(), Bound("latency", 2.0, "60%"))  # of what was predicted; the original takes 10 ms
+    timed = [(member.latency.mean_ms, member.meets_limits) for member in front.members if member.latency]
+    assert {met for _, met in timed} == {True, False}
+    assert all(met == (ms <= 6.0) for ms, met in timed)
+    assert any(2.0 < ms <= 6.0 for ms, _ in timed)
+    assert front.picks[0].key is not None
+
+
 def test_the_certificate_allows_no_more_than_was_asked(tmp_path: Path) -> None:
     front = verified(tmp_path, Bench(), DROP)
     assert front.certificate is not None

@@ -86,7 +86,7 @@ def score(metric: Metric, outputs: Outputs, labels: Labels, seed: int = 0) -> Fi
     predictions, n = metric.problem.predictions(outputs), len(labels)
     value = metric(labels, predictions)
     if metric.counts:
-        return Figure(value, *_wilson(value, n), n)
+        return Figure(value, *wilson(value, n), n)
     return Figure(value, *_bootstrap(lambda rows: metric(labels[rows], predictions[rows]), n, seed), n)
 
 
@@ -164,7 +164,7 @@ def _function(name: str, problem: Problem) -> Function:
     return found
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a share of `n` rows."""
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))

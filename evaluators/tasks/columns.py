@@ -152,7 +152,7 @@ def labelled_texts(
 def _one_each(
     texts: tuple[Text, ...], labels: Sequence[object], source: str, names: Sequence[str] | None
 ) -> LabelledTexts:
-    keys = [_class_of(label, row, source) for row, label in enumerate(labels, start=1)]
+    keys = [class_of(label, row, source) for row, label in enumerate(labels, start=1)]
     classes = sorted(set(keys), key=_order)
     if len(classes) < 2:
         raise DataError(f"{source}: every row has the label {classes[0]!r}. A classifier needs at least two classes.")
@@ -223,7 +223,7 @@ def _labels_of(label: object, row: int, source: str) -> frozenset[str]:
         raise DataError(
             f"{source}: row {row} has the labels {label!r}; write a list, or a text that parts them by '{SEPARATOR}'."
         )
-    return frozenset(map(_class_of, label, repeat(row), repeat(source)))
+    return frozenset(map(class_of, label, repeat(row), repeat(source)))
 
 
 def _number_of(label: object, row: int, source: str) -> float:
@@ -236,7 +236,7 @@ def _number_of(label: object, row: int, source: str) -> float:
     return value
 
 
-def _class_of(label: object, row: int, source: str) -> str:
+def class_of(label: object, row: int, source: str) -> str:
     """A label's class name; whole numbers stored as floats are integers (a column with gaps becomes one)."""
     if isinstance(label, float) and label.is_integer():
         label = int(label)

@@ -112,6 +112,12 @@ class Importance:
     neurons: tuple[tuple[float, ...], ...]
     layers: tuple[float, ...]
 
+    @classmethod
+    def equal(cls, shape: ModelShape) -> Self:
+        """Of units that nobody ranked."""
+        heads, neurons = (1.0,) * shape.heads, (1.0,) * shape.ffn
+        return cls((heads,) * shape.layers, (neurons,) * shape.layers, (1.0,) * shape.layers)
+
     def groups(self, layer: int, size: int) -> tuple[tuple[int, ...], ...]:
         """Neurons of a layer in groups of `size`, most important group first."""
         scores = self.neurons[layer]
