@@ -15,7 +15,9 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from evaluators.answers import Prediction as Prediction
 from evaluators.answers import predictions, problem_in
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
+from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.runtimes.base import Predictor, Runtime
+from evaluators.sentence_encoder import write_modules
 from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
 from spaces.errors import DataError, ModelError
 
@@ -149,6 +151,8 @@ def write(
         tokenizer.save_pretrained(fresh)
         model_config.save_pretrained(fresh)
         _write_json(fresh / DESIGN, design)
+        if design.get("problem") == EMBEDDINGS.name:
+            write_modules(fresh, model_config)
         if filename == "model.onnx":
             (fresh / EXAMPLE).write_text(_EXAMPLE)
         if metrics is not None:

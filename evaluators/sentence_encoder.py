@@ -20,7 +20,7 @@ _MODES = {MEAN: "pooling_mode_mean_tokens", FIRST: "pooling_mode_cls_token"}
 class SentenceEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
     """An encoder of `transformers` and behind it the mean of the tokens' states, or the first one's.
 
-    The vector is called `logits`, as the output of every model here is.
+    The vector is called `logits`, as the output of every model here is; beside it stand the tokens' last states.
 
     Args:
         config: the encoder's, with `sentence_pooling` (`mean` or `cls`) and `sentence_unit`: whether vectors are of
@@ -50,7 +50,7 @@ class SentenceEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
             vectors = (states * weights).sum(1) / weights.sum(1)
         if self.config.sentence_unit:
             vectors = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return SequenceClassifierOutput(logits=vectors)
+        return SequenceClassifierOutput(logits=vectors, hidden_states=(states,))
 
     def save_pretrained(self, save_directory: Any, *options: Any, **named: Any) -> None:
         """The encoder's own files and what sentence-transformers reads beside them."""

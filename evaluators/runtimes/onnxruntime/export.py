@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.runtimes.onnxruntime.graph import OPSET
+from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
+STATES = "last_hidden_state"
 
 
 class _Text(nn.Module):
@@ -29,14 +31,13 @@ class _Text(nn.Module):
         self.model = model
         self._types = "token_type_ids" in inspect.signature(model.forward).parameters
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         hidden = 1.0 - attention_mask[:, None, None, :].to(torch.float32)  # (B, 1, 1, T)
         types = torch.zeros((1, 1), dtype=torch.int64) if token_type_ids is None else token_type_ids
         inputs = {TYPES: types} if self._types else {}
-        logits: Tensor = self.model(
-            input_ids=input_ids, attention_mask=hidden * torch.finfo(torch.float32).min, **inputs
-        ).logits
-        return logits
+        found = self.model(input_ids=input_ids, attention_mask=hidden * torch.finfo(torch.float32).min, **inputs)
+        logits: Tensor = found.logits
+        return (logits, found.hidden_states[-1]) if isinstance(self.model, SentenceEncoder) else logits
 
 
 class _Image(nn.Module):
@@ -55,8 +56,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     """The graph of a copy of `model` in fp32; nodes are named after modules: `/model/bert/pooler/dense/Gemm`.
 
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
-    size), or `pixel_values` where the
-    model takes images; the output is `logits`.
+    size), or `pixel_values` where the model takes images; the output is `logits` and, of an encoder of sentences, the
+    tokens' states (STATES), which loaders that pool by themselves ask for.
     """
     plain = copy.deepcopy(model).float().cpu().eval()
     plain.set_attn_implementation("eager")
@@ -64,6 +65,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     names += [TYPES] if types else []
     image = names == ["pixel_values"]
     axes = {name: {0: _BATCH} if image else {0: _BATCH, 1: _TOKENS} for name in names}
+    outputs = {"logits": {0: _BATCH}}
+    outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -74,8 +77,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             _pixels(plain) if image else _tokens(plain, types=types),
             buffer,  # type: ignore[arg-type]  # with dynamo=False it may be a file object
             input_names=names,
-            output_names=["logits"],
-            dynamic_axes={**axes, "logits": {0: _BATCH}},
+            output_names=list(outputs),
+            dynamic_axes={**axes, **outputs},
             opset_version=OPSET,
             dynamo=False,
         )

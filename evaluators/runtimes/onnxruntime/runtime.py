@@ -84,7 +84,8 @@ class OnnxPredictor:
     ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
         """The same of a file of `OnnxTemplate.assemble_from`, and by layer the states that enter it."""
         given = {state_name(layer): values for layer, values in states.items()}
-        names = [entry.name for entry in self._session.get_outputs()]
+        outputs = (entry.name for entry in self._session.get_outputs())
+        names = [name for name in outputs if name == "logits" or name.startswith(STATE)]
         found = dict(
             zip(names, self._session.run(names, {**{n: inputs[n] for n in self._names}, **given}), strict=True)
         )
