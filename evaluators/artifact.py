@@ -14,6 +14,8 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 
 from evaluators.answers import Prediction as Prediction
 from evaluators.answers import predictions, problem_in
+from evaluators.example import FILE as EXAMPLE
+from evaluators.example import example
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.runtimes.base import Predictor, Runtime
@@ -22,7 +24,6 @@ from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
 from spaces.errors import DataError, ModelError
 
 DESIGN = "design.json"
-EXAMPLE = "example.py"
 # Per batch, padding included. Attention holds (batch, heads, T, T) scores: 0.2 GB for 12 heads at T = 512.
 _MOST_TOKENS = 2**13
 _CURE = "Give a folder written by `paretoformer select --export`."
@@ -154,7 +155,7 @@ def write(
         if design.get("problem") == EMBEDDINGS.name:
             write_modules(fresh, model_config)
         if filename == "model.onnx":
-            (fresh / EXAMPLE).write_text(_EXAMPLE)
+            (fresh / EXAMPLE).write_text(example(problem_in(design), pairs=bool(design.get("pairs"))))
         if metrics is not None:
             _write_json(fresh / "metrics.json", metrics)
         if card is not None:
@@ -167,26 +168,6 @@ def write(
 def sizes(folder: Path) -> tuple[int, int]:
     """Bytes that inference needs without the tokenizer, and the tokenizer's bytes."""
     return inference_bytes(folder), tokenizer_bytes(folder)
-
-
-# What an exported folder holds for those without this project: plain onnxruntime and transformers.
-_EXAMPLE = """\
-import json, pathlib, sys
-import numpy, onnxruntime, transformers
-
-folder = pathlib.Path(__file__).parent
-design = json.loads((folder / "design.json").read_text())
-tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(folder / design["filename"], options, providers=["CPUExecutionProvider"])
-for text in sys.argv[1:] or ["A warm, funny and wise film.", "Two hours of boredom."]:
-    tokens = tokenizer(text, truncation=True, max_length=design["max_length"], return_tensors="np")
-    logits = session.run(["logits"], {entry.name: tokens[entry.name] for entry in session.get_inputs()})[0][0]
-    scores = numpy.exp(logits - logits.max())
-    scores /= scores.sum()
-    print(design["classes"][scores.argmax()], f"{scores.max():.4f}")
-"""
 
 
 def _read_design(folder: Path) -> dict[str, Any]:

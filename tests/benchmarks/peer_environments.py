@@ -27,6 +27,14 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     ),
     "ctranslate2": ("ctranslate2==4.8.5", *_LOADS_THE_CHECKPOINT),
     "openvino": ("openvino==2026.4.1", "nncf==3.4.0", *_LOADS_THE_CHECKPOINT),
+    # What people open exported models with; optimum-onnx needs an older transformers.
+    "loaders": (
+        "optimum-onnx==0.1.0",
+        "sentence-transformers==5.7.0",
+        "onnxruntime==1.32.0",
+        "torch==2.13.0",
+        "transformers==4.57.6",
+    ),
 }
 _INSTALLED = "requirements.json"
 _VERSIONS = """\

@@ -1,0 +1,115 @@
+"""Exported models where people load them: optimum, sentence-transformers, plain onnxruntime; same answers as here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from evaluators import artifact
+from evaluators.models import load_classifier
+from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.embeddings import EMBEDDINGS
+from evaluators.problems.value import Regression
+from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
+from evaluators.tasks.base import Rows
+from spaces.axes.quantization import Quantization
+from spaces.design import Member
+from tests import loaders
+from tests.benchmarks.peer_environments import ensure_environment, run
+from tests.tiny_task import GOOD, write_encoder
+
+TEXTS = ["warm funny film", "the plot", "a dull cold scene with a story and the very empty cast"]
+PAIRS = [("warm film", "dull plot"), ("a story", "the story"), (" ".join(GOOD), "scene")]
+
+
+def exported(folder: Path, problem: Any, classes: tuple[str, ...], bits: int, *, pairs: bool = False) -> Path:
+    """A tiny model of one problem, cut to a width, as `select --export` writes it."""
+    encoder = write_encoder(folder / "encoder")
+    model, tokenizer = load_classifier(str(encoder), classes, problem)
+    runtime = OnnxRuntime()
+    template = runtime.template(model, pairs=pairs)
+    artifact.write(
+        folder / "model",
+        model_bytes=template.assemble(Member((Quantization.uniform(template.shape, bits),))),
+        filename=runtime.filename,
+        tokenizer=tokenizer,
+        model_config=model.config,
+        design={
+            "runtime": runtime.name,
+            "filename": runtime.filename,
+            "classes": list(classes),
+            "max_length": 32,
+            "problem": problem.name,
+            "pairs": pairs,
+        },
+    )
+    return folder / "model"
+
+
+def own(folder: Path, texts: list[Any]) -> np.ndarray:
+    model = artifact.Artifact.open(folder)
+    return model.logits(model.encode(Rows(tuple(texts), ())))
+
+
+def theirs(loader: str, folder: Path, texts: list[Any]) -> np.ndarray:
+    questions = folder.parent / "questions.json"
+    questions.write_text(json.dumps(texts))
+    python = ensure_environment("loaders", print)
+    return np.array(json.loads(run([str(python), loaders.__file__, loader, str(folder), str(questions)])))
+
+
+@pytest.mark.data
+@pytest.mark.slow
+class TestLoaders:
+    @pytest.mark.parametrize("bits", [32, 8, 4])
+    def test_optimum_answers_the_same(self, tmp_path: Path, bits: int) -> None:
+        folder = exported(tmp_path, CLASSIFICATION, ("bad", "fair", "good"), bits)
+        np.testing.assert_allclose(theirs("optimum", folder, TEXTS), own(folder, TEXTS), atol=1e-5)
+
+    def test_optimum_reads_pairs(self, tmp_path: Path) -> None:
+        folder = exported(tmp_path, CLASSIFICATION, ("no", "yes"), 32, pairs=True)
+        np.testing.assert_allclose(theirs("optimum", folder, list(PAIRS)), own(folder, list(PAIRS)), atol=1e-5)
+
+    @pytest.mark.parametrize("bits", [32, 8])
+    def test_sentence_transformers_gives_the_same_vectors(self, tmp_path: Path, bits: int) -> None:
+        folder = exported(tmp_path, EMBEDDINGS, (), bits)
+        np.testing.assert_allclose(theirs("sentence_transformers", folder, TEXTS), own(folder, TEXTS), atol=1e-5)
+
+    def test_a_reranker_scores_pairs_the_same_as_a_cross_encoder(self, tmp_path: Path) -> None:
+        folder = exported(tmp_path, Regression(), ("value",), 32, pairs=True)
+        scores = theirs("cross_encoder", folder, list(PAIRS))
+        np.testing.assert_allclose(scores, own(folder, list(PAIRS))[:, 0], atol=1e-5)
+
+
+def test_vectors_are_those_of_the_encoder_with_its_pooling(tmp_path: Path) -> None:
+    """Against the mean over tokens, written out."""
+    folder = exported(tmp_path, EMBEDDINGS, (), 32)
+    encoder = BertForSequenceClassification.from_pretrained(tmp_path / "encoder").bert.eval()
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS[2], return_tensors="pt")
+    states = encoder(**tokens).last_hidden_state[0]
+    expected = (states.mean(0) / states.mean(0).norm()).detach().numpy()
+    np.testing.assert_allclose(own(folder, TEXTS[2:])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classification", "pairs", "multi-label", "regression", "embeddings"])
+def test_the_example_beside_a_model_answers_as_predict_does(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("onnxruntime")
+    problem: Any = {"regression": Regression(), "embeddings": EMBEDDINGS}.get(kind, CLASSIFICATION)
+    classes = {"regression": ("value",), "embeddings": ()}.get(kind, ("bad", "fair", "good"))
+    folder = exported(tmp_path, problem, classes, 32, pairs=kind == "pairs")
+    asked = list(PAIRS[0]) if kind == "pairs" else [TEXTS[0]]
+    done = subprocess.run(
+        [sys.executable, "-I", str(folder / artifact.EXAMPLE), *asked], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = own(folder, [tuple(asked)] if kind == "pairs" else asked)[0]
+    if kind in ("regression", "embeddings"):
+        said = np.array([float(part.strip("[],")) for part in done.stdout.split() if part.strip("[],")][: len(answers)])
+        np.testing.assert_allclose(said, answers, atol=1e-3)
+    else:
+        assert done.stdout.split()[0] == classes[int(answers.argmax())]
