@@ -1,30 +1,54 @@
-"""Classes with their probabilities, from logits. Knows arrays; knows nothing of where they come from."""
+"""What a model says of a row, in words, from its outputs. Knows arrays; knows nothing of where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+SEPARATOR = "|"  # between several labels of a row
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class with its probability.
+    """An answer with how sure it is.
 
     Args:
-        label: name of the class.
-        score: its softmax probability.
-        index: its index among the classes.
+        label: name of the class; of several labels all, parted by `|`; of a number what it is called.
+        score: the class's softmax probability; of several labels the probability that just these are right, each on
+            its own; of a number the number, of a vector its length.
+        index: the class's index among the classes; 0 where there is no class.
+        vector: of an encoder of sentences; empty elsewhere.
     """
 
     label: str
     score: float
     index: int
+    vector: tuple[float, ...] = ()
 
 
-def predictions(logits: NDArray[np.float32], classes: Sequence[str]) -> list[Prediction]:
-    """The likeliest of `classes` per row of `logits` (rows, classes)."""
-    exact = logits.astype(np.float64)
+def predictions(
+    outputs: NDArray[np.float32], classes: Sequence[str], problem: str = "classification"
+) -> list[Prediction]:
+    """One per row of `outputs` (rows, classes), as a problem of that name means them."""
+    exact = outputs.astype(np.float64)
+    if problem == "embeddings":
+        return [Prediction("embedding", float(np.linalg.norm(row)), 0, tuple(row.tolist())) for row in exact]
+    if problem == "regression":
+        return [Prediction(classes[0], float(row[0]), 0) for row in exact]
+    if problem == "multi-label":
+        return [_several(row, classes) for row in exact]
     scores = np.exp(exact - exact.max(axis=1, keepdims=True))
     scores /= scores.sum(axis=1, keepdims=True)
     return [Prediction(classes[index], float(row[index]), int(index)) for row in scores for index in [row.argmax()]]
+
+
+def problem_in(design: Mapping[str, Any]) -> str:
+    """Name of the problem that design.json speaks of; older exports, and cascades, are of classes."""
+    return str(design.get("problem", "classification"))
+
+
+def _several(log_odds: NDArray[np.float64], classes: Sequence[str]) -> Prediction:
+    there = [name for name, each in zip(classes, log_odds, strict=True) if each > 0]
+    return Prediction(SEPARATOR.join(there), float(np.prod(1 / (1 + np.exp(-np.abs(log_odds))))), 0)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from evaluators.answers import Prediction as Prediction
-from evaluators.answers import predictions
+from evaluators.answers import predictions, problem_in
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.runtimes.base import Predictor, Runtime
-from evaluators.tasks.base import Encoded, Rows, encode
-from spaces.errors import ModelError
+from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
+from spaces.errors import DataError, ModelError
 
 DESIGN = "design.json"
 EXAMPLE = "example.py"
@@ -59,23 +59,40 @@ class Artifact:
         return cls(predictor, tokenizer, tuple(design["classes"]), int(design["max_length"]), design)
 
     def encode(self, rows: Rows) -> Encoded:
-        """Tokenise at real lengths."""
+        """Tokenise at real lengths.
+
+        Raises:
+            DataError: single texts for a model of pairs, or pairs for one of single texts.
+        """
+        asked = 2 if self.design.get("pairs") else 1
+        wrong = next((text for text in rows.texts if len(parted(text)) != asked), None)
+        if wrong is not None:
+            raise DataError(
+                f"The model reads {'pairs of texts' if asked == 2 else 'single texts'}, found {wrong!r}. "
+                f"Give {'both of them, --text and --pair' if asked == 2 else 'one, without --pair'}."
+            )
         return encode(rows, self.tokenizer, self.max_length)
 
     def logits(self, encoded: Encoded, batch_size: int = 1) -> NDArray[np.float32]:
         """Logits (rows, classes) in the rows' order; batches are made of rows of like length."""
-        logits = np.zeros((len(encoded), len(self.classes)), np.float32)
+        order, logits = list[int](), list[NDArray[np.float32]]()
         for rows in batched(encoded.lengths, batch_size):
             (padded,) = encoded.take(rows).batches(len(rows))
-            logits[rows] = self.predictor(padded)
-        return logits
+            order += rows
+            logits.append(self.predictor(padded))
+        return np.concatenate(logits)[np.argsort(order)] if logits else np.zeros((0, len(self.classes)), np.float32)
 
-    def predict(self, texts: Sequence[str], batch_size: int = 1) -> list[Prediction]:
+    @property
+    def problem(self) -> str:
+        """Its name."""
+        return problem_in(self.design)
+
+    def predict(self, texts: Sequence[Text], batch_size: int = 1) -> list[Prediction]:
         """One prediction per text, in order."""
         if not texts:
             return []
         logits = self.logits(self.encode(Rows(tuple(texts), (0,) * len(texts))), batch_size)
-        return predictions(logits, self.classes)
+        return predictions(logits, self.classes, self.problem)
 
 
 def batched(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

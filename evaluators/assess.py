@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from evaluators import artifact
@@ -15,17 +14,19 @@ from evaluators.base import Accuracy, Baseline, Judgement, Served, StageTimings,
 from evaluators.cascade import answers as cascade_answers
 from evaluators.cascade import judged, numbered
 from evaluators.cascade_export import write_cascade
-from evaluators.exported import SERVED_ROWS, accuracy_against, as_it_reads, contender, lost, timing, timings
+from evaluators.exported import SERVED_ROWS, accuracy_against, as_it_reads, contender, timing, timings
 from evaluators.graphs import fastest
 from evaluators.instances import throughput
 from evaluators.kept_timings import KeptTimings
-from evaluators.metrics.fidelity import agreement
+from evaluators.metrics.accuracy import row_drops
 from evaluators.metrics.lane import LocalLane
 from evaluators.metrics.latency import TIMINGS, Contender, Measurement, append_timings, measure, timed_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.models import load_classifier, save
 from evaluators.prepare import Prepared, design_json, latency_file
+from evaluators.problems.base import Problem, agreement
 from evaluators.runtimes.torch import TorchPredictor
+from evaluators.tasks.base import Text
 from evaluators.tasks.linear import LinearBaseline
 from evaluators.transformer import packed, unpacked
 from evaluators.vocabulary import affected, foreign_text
@@ -80,7 +81,8 @@ class TransformerAssessor:
         self._write(folder, graphs[name], member, graph=name)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
-        """The four baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline`, `linear`."""
+        """The baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline` and, where there are
+        labels, `linear`."""
         one_liner, pipeline, linear = (self._folder / "baseline" / name for name in ("one_liner", "pipeline", "linear"))
         watch("baselines", 0, 4)
         original = self._folder / "baseline" / "fair"
@@ -94,7 +96,8 @@ class TransformerAssessor:
         watch("baselines", 2, 4)
         found["pipeline"] = self._pipeline(pipeline)
         watch("baselines", 3, 4)
-        found["linear"] = self._linear(linear)
+        if self._prepared.texts.train.labels:
+            found["linear"] = self._linear(linear)
         watch("baselines", 4, 4)
         return found
 
@@ -103,13 +106,14 @@ class TransformerAssessor:
         logits = unpacked(predictions)[split]
         rows = self._prepared.workload.splits[split].first(len(logits))
         original = self._original(split)[: len(logits)]
-        return accuracy_against(original, logits, np.asarray(rows.labels), self._prepared.workload.metric)
+        return accuracy_against(original, logits, rows.truth_or(original), self._prepared.workload.metric)
 
     def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
         """Per row of logits, what `fair` scores minus what they score."""
         logits = unpacked(predictions)[split]
-        labels = np.asarray(self._prepared.workload.splits[split].first(len(logits)).labels)
-        return lost(self._original(split)[: len(logits)], logits, labels)
+        rows, metric = self._prepared.workload.splits[split].first(len(logits)), self._prepared.workload.metric
+        original = self._original(split)[: len(logits)]
+        return tuple(row_drops(metric, original, logits, rows.truth_or(original)).tolist())
 
     def vocabulary(self, member: Member) -> Mapping[str, float]:
         """What a smaller vocabulary does; empty where a member has all of it.
@@ -131,7 +135,7 @@ class TransformerAssessor:
         """Share of the rows that both have on which the predicted class is equal."""
         one, other = unpacked(left)[split], unpacked(right)[split]
         rows = min(len(one), len(other))
-        return agreement(one[:rows], other[:rows])
+        return agreement(self._problem, one[:rows], other[:rows])
 
     def time(
         self, folders: Mapping[str, Path], watch: Watch, target: Target | None = None, times: int = 1
@@ -159,7 +163,7 @@ class TransformerAssessor:
             return None
         return KeptTimings(work.store, work.latency_age, work.lane.node, fair, target, self._timed_texts())
 
-    def _timed_texts(self) -> tuple[str, ...]:
+    def _timed_texts(self) -> tuple[Text, ...]:
         return self._prepared.texts.search.take(self.timed_rows).texts
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
@@ -249,7 +253,7 @@ class TransformerAssessor:
         temperatures, thresholds = [stage[1] for stage in stages], [stage[2] for stage in stages[:-1]]
         logits = [unpacked(predictions)[split] for predictions, _, _ in stages]
         expected, _ = cascade_answers(logits, numbered(temperatures, [level or 0.0 for level in thresholds]))
-        return agreement(expected, unpacked(answers)[split])
+        return agreement(self._problem, expected, unpacked(answers)[split])
 
     def sizes(self, folder: Path) -> tuple[int, int]:
         """Bytes needed for inference, and bytes of the tokenizer."""
@@ -273,9 +277,13 @@ class TransformerAssessor:
         if self._latency[target.label] != known:
             self._latency[target.label].write(latency_file(self._folder, self._work, target))
 
+    @property
+    def _problem(self) -> Problem:
+        return self._prepared.workload.metric.problem
+
     def _judged(self, logits: Mapping[str, Logits]) -> Judgement:
         splits = self._prepared.workload.splits
-        return judged(logits, {split: np.asarray(splits[split].labels) for split in logits})
+        return judged(logits, {split: splits[split].truth for split in logits})
 
     def _baseline_folders(self) -> dict[str, Path]:
         names = ("fair", "one_liner", "pipeline", "linear")
@@ -292,7 +300,9 @@ class TransformerAssessor:
         return Baseline(folder, packed({"confirm": logits}), "onnxruntime.quantization.quantize_dynamic")
 
     def _pipeline(self, folder: Path) -> Baseline:
-        model, tokenizer = load_classifier(str(self._prepared.checkpoint), self._work.task.classes)
+        model, tokenizer = load_classifier(
+            str(self._prepared.checkpoint), self._work.task.classes, self._work.task.problem
+        )
         save(model, tokenizer, folder)
         predictor = TorchPredictor(model, torch.device("cpu"))
         logits = run_sorted(predictor, self._prepared.workload.splits["confirm"], _REFERENCE_BATCH)
@@ -302,7 +312,7 @@ class TransformerAssessor:
         baseline = LinearBaseline.fit(self._prepared.texts.train)
         baseline.save(folder)
         logits = baseline.logits(self._prepared.texts.confirm.texts)
-        return Baseline(folder, packed({"confirm": logits}), "TF-IDF and logistic regression")
+        return Baseline(folder, packed({"confirm": logits}), "TF-IDF and a linear model")
 
     def _write(self, folder: Path, artefact: bytes, member: Member, **described: str) -> None:
         artifact.write(
@@ -318,7 +328,8 @@ class TransformerAssessor:
     def _rows(self) -> dict[str, Any]:
         """Which rows the figures of an exported model are on: `diff` finds them again."""
         work = self._work
-        return {"seed": work.seed, "metric": work.task.metric, "test": self._prepared.texts.test.sha256}
+        metric, test = work.task.metric, self._prepared.texts.test
+        return {"seed": work.seed, "metric": metric.name, "goal": metric.goal, "test": test.sha256}
 
     def _original(self, split: str) -> Logits:
         """Logits of `fair`; those of the test rows are computed when a pick asks for them."""

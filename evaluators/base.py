@@ -149,7 +149,7 @@ class Accuracy:
     Args:
         value: the metric as a fraction, with its 95 % interval (low, high) over `n` rows.
         drop: fair's figure minus this one, paired, with its 95 % interval.
-        collapsed: the model predicts one class only.
+        collapsed: the model answers every row alike.
         losses: per row, what `fair` scores minus what this model scores (1, 0 or -1 where a row is right or wrong).
     """
 
@@ -165,8 +165,9 @@ class Accuracy:
 
     @property
     def discordance(self) -> float:
-        """Share of rows on which exactly one of the two is right."""
-        return sum(loss != 0 for loss in self.losses) / self.n
+        """Mean squared loss of a row; where each is right or wrong, the share of rows on which exactly one of the two
+        is right."""
+        return sum(loss * loss for loss in self.losses) / self.n
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from evaluators import artifact
 from evaluators.base import Watch
 from evaluators.exported import (
@@ -21,13 +19,12 @@ from evaluators.exported import (
     timing,
 )
 from evaluators.instances import Throughput
-from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.latency import sample_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
-from evaluators.tasks.base import Task, encode
+from evaluators.tasks.base import Task, Text, encode
 from spaces.target import Target
 
-Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[str]], Mapping[str, Throughput]]
+Serve: TypeAlias = Callable[[Mapping[str, Path], Sequence[Text]], Mapping[str, Throughput]]
 
 
 def bench(
@@ -42,7 +39,7 @@ def bench(
         One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
     """
     texts = task.splits(seed)
-    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
+    metric = task.metric
     logits, names = [], [str(folder) for folder in folders]
     singles = [folder for folder in folders if contender("", folder).kind in SINGLE] or folders
     original = min(singles, key=lambda folder: has_own_vocabulary(design_of(folder)))
@@ -56,9 +53,10 @@ def bench(
     if serve is not None:
         some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), SERVED_ROWS, seed=seed)
         served = serve(named, [texts.confirm.texts[row] for row in some])
+    truth = encode(texts.confirm, model.tokenizer, model.max_length).truth_or(logits[0])
     table = []
     for name, folder, scored in zip(names, folders, logits, strict=True):
-        figure = accuracy_against(logits[0], scored, labels, metric)
+        figure = accuracy_against(logits[0], scored, truth, metric)
         timed = timing(measured, name, names[:1], seed)
         size, tokenizer = inference_bytes(folder), tokenizer_bytes(folder)
         table.append(

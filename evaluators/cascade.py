@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from evaluators.answers import Prediction, predictions
 from evaluators.artifact import DESIGN, Artifact
 from evaluators.base import Judgement
-from evaluators.metrics.accuracy import Labels, Logits, correct
-from evaluators.metrics.fidelity import fit_temperature
-from evaluators.tasks.base import Encoded, Rows
+from evaluators.metrics.accuracy import correct
+from evaluators.metrics.calibration import fit_temperature
+from evaluators.problems.base import Labels, Outputs
+from evaluators.tasks.base import Encoded, Rows, Text
 from evaluators.tasks.linear import WEIGHTS, LinearBaseline
 from spaces.errors import ModelError
 
@@ -42,7 +43,7 @@ class Stage:
     temperature: float
     threshold: float | None = None
 
-    def confident(self, logits: Logits) -> NDArray[np.bool_]:
+    def confident(self, logits: Outputs) -> NDArray[np.bool_]:
         """Per row of logits (rows, classes) whether this stage's answer stands."""
         if self.threshold is None:
             return np.ones(len(logits), dtype=np.bool_)
@@ -55,13 +56,13 @@ def numbered(temperatures: Sequence[float], thresholds: Sequence[float]) -> tupl
     return tuple(Stage(f"stage-{number}", *pair) for number, pair in enumerate(pairs))
 
 
-def confidence(logits: Logits, temperature: float) -> NDArray[np.float64]:
+def confidence(logits: Outputs, temperature: float) -> NDArray[np.float64]:
     """Largest probability of softmax(logits / temperature), per row of (rows, classes)."""
     below = (logits - logits.max(axis=-1, keepdims=True)).astype(np.float64) / temperature
     return np.asarray(1 / np.exp(below).sum(axis=-1))
 
 
-def judged(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> Judgement:
+def judged(logits: Mapping[str, Outputs], labels: Mapping[str, Labels]) -> Judgement:
     """A model's logits by split, `calibration` among them, against the labels."""
     temperature = fit_temperature(logits["calibration"], labels["calibration"])
     return Judgement(
@@ -71,7 +72,7 @@ def judged(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> Judgem
     )
 
 
-def answers(logits: Sequence[Logits], stages: Sequence[Stage]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def answers(logits: Sequence[Outputs], stages: Sequence[Stage]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What a cascade answers, from logits (rows, classes) of every stage on every row.
 
     Returns:
@@ -120,12 +121,12 @@ class Cascade:
         models = tuple(open_stage(source, threads=threads, device=device) for source in sources)
         return cls(stages, models, classes, max_length, design)
 
-    def encode(self, texts: Sequence[str]) -> tuple[Encoded | None, ...]:
+    def encode(self, texts: Sequence[Text]) -> tuple[Encoded | None, ...]:
         """The texts as each stage's tokenizer writes them; None for a stage that reads the texts themselves."""
         return tuple(encoded_for(model, texts) for model in self.models)
 
     def logits(
-        self, texts: Sequence[str], encoded: Sequence[Encoded | None] | None = None, batch_size: int = 1
+        self, texts: Sequence[Text], encoded: Sequence[Encoded | None] | None = None, batch_size: int = 1
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The answers to texts; the rows that go on to a stage are put together in full batches again.
 
@@ -154,7 +155,7 @@ class Cascade:
             waiting = [row for row, stands in zip(waiting, stage.confident(found).tolist(), strict=True) if not stands]
         return answered, answering
 
-    def predict(self, texts: Sequence[str], batch_size: int = 1) -> list[Prediction]:
+    def predict(self, texts: Sequence[Text], batch_size: int = 1) -> list[Prediction]:
         """One prediction per text, in order; its score is the confidence of the stage that answered."""
         logits, _ = self.logits(texts, batch_size=batch_size)
         return predictions(logits, self.classes)
@@ -185,15 +186,15 @@ def open_stage(folder: Path, *, threads: int = 1, device: str = "cpu") -> Model:
     return LinearBaseline.load(folder) if is_linear(folder) else Artifact.open(folder, threads=threads, device=device)
 
 
-def encoded_for(model: Model, texts: Sequence[str]) -> Encoded | None:
+def encoded_for(model: Model, texts: Sequence[Text]) -> Encoded | None:
     """The texts as a stage's tokenizer writes them; None for one that reads the texts themselves."""
     if isinstance(model, LinearBaseline):
         return None
     return model.encode(Rows(tuple(texts), (0,) * len(texts)))
 
 
-def logits_of(model: Model, texts: Sequence[str], tokens: Encoded | None, batch_size: int) -> NDArray[np.float32]:
-    """Logits (rows, classes) of one stage; without tokens it tokenises the texts."""
+def logits_of(model: Model, texts: Sequence[Text], tokens: Encoded | None, batch_size: int) -> NDArray[np.float32]:
+    """Outputs (rows, classes) of one stage; without tokens it tokenises the texts."""
     if isinstance(model, LinearBaseline):
         return model.logits(texts)
     known = encoded_for(model, texts) if tokens is None else tokens

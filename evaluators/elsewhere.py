@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from evaluators import artifact
 from evaluators.base import Remeasured, Watch
 from evaluators.exported import accuracy_against, answers_of, side_by_side, timings
-from evaluators.metrics.accuracy import Metric
-from evaluators.metrics.fidelity import agreement
+from evaluators.problems.base import agreement
 from evaluators.tasks.base import Splits, Task
 from evaluators.transformer import unpacked
 from spaces.target import Target
@@ -46,22 +43,24 @@ def remeasure(
     """
     everything = {**baselines, **folders}
     fair = artifact.Artifact.open(baselines["fair"], threads=target.threads)
-    metric, labels = Metric.named(task.metric), np.asarray(texts.confirm.labels)
+    metric = task.metric
     logits = {}
     for done, (name, folder) in enumerate(everything.items()):
         watch("answers", done, len(everything))
         logits[name] = answers_of(folder, texts.confirm, target, fair.max_length)
+    truth = fair.encode(texts.confirm).truth_or(logits["fair"])
     same = {}
     for done, (key, folder) in enumerate(folders.items()):
         watch("agreement", done, len(folders))
         scored = predictions / f"{key}.npz"
         if scored.exists():
             there = unpacked(scored)["search"]
-            same[key] = agreement(answers_of(folder, texts.search.first(len(there)), target, fair.max_length), there)
+            answered = answers_of(folder, texts.search.first(len(there)), target, fair.max_length)
+            same[key] = agreement(metric.problem, answered, there)
     counts = {"inputs": inputs, "rounds": rounds, "processes": processes}
     measured = side_by_side(everything, fair, texts.search, target, **counts, seed=seed, watch=watch)
     found = timings(measured, baselines, seed)
     return {
-        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], labels, metric), same.get(name))
+        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], truth, metric), same.get(name))
         for name in everything
     }

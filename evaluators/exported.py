@@ -16,10 +16,11 @@ from evaluators.answering import Logits, run
 from evaluators.base import Accuracy, Band, Timing, Watch
 from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
-from evaluators.metrics.accuracy import Labels, Metric, collapsed, correct, paired_drop, score
+from evaluators.metrics.accuracy import Metric, paired_drop, row_drops, score
 from evaluators.metrics.bands import stretches
 from evaluators.metrics.latency import Contender, Latency, Measurement, measure, sample_inputs, timed_inputs
 from evaluators.pool import Setup
+from evaluators.problems.base import Labels, collapsed
 from evaluators.tasks.base import Rows, encode
 from evaluators.tasks.linear import LinearBaseline
 from spaces.target import Target
@@ -86,15 +87,9 @@ def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: M
         drop=drop,
         drop_low=drop_low,
         drop_high=drop_high,
-        collapsed=collapsed(logits),
-        losses=lost(original, logits, labels),
+        collapsed=collapsed(metric.problem, logits),
+        losses=tuple(row_drops(metric, original, logits, labels).tolist()),
     )
-
-
-def lost(original: Logits, logits: Logits, labels: Labels) -> tuple[float, ...]:
-    """Per row 1 where only the original's logits are right, -1 where only these are, else 0."""
-    losses = correct(original, labels).astype(float) - correct(logits, labels).astype(float)
-    return tuple(losses.tolist())
 
 
 def side_by_side(

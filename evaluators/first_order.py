@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, linear
@@ -58,7 +57,7 @@ def first_order_importance(
             gates.layers,
             *(parameter for layer in ffn_in for parameter in (layer.weight, layer.bias)),
         ]
-        of_heads, of_layers, *of_ffn = torch.autograd.grad(cross_entropy(logits, labels), wanted)
+        of_heads, of_layers, *of_ffn = torch.autograd.grad(encoded.problem.losses(logits, labels).mean(), wanted)
         heads += of_heads.abs().cpu()
         layers += of_layers.abs().cpu()
         neurons += _of_neurons(ffn_in, of_ffn).cpu()

@@ -3,15 +3,17 @@
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
+from evaluators.problems.base import Problem
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, Pruning
@@ -30,12 +32,12 @@ def fisher_importance(
     """Diagonal of the empirical Fisher information of the gates: sum over examples of (dL_n/dgate)^2.
 
     Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
-    L_n is the cross-entropy of example n; every example has its own gates, so one backward pass per batch
+    L_n is the loss of example n; every example has its own gates, so one backward pass per batch
     yields the gradients of each example. The same rows give the same figures.
 
     Args:
         model: a classifier; stays as it was.
-        encoded: rows of the calibration split with their labels.
+        encoded: rows of the calibration split, with labels if there are any.
         left: what is there; the gates of what is gone are 0, and their figures mean nothing. None: all is there.
         batch_size: rows per backward pass; does not change the figures.
         progress: called with (rows done, rows in all) after each batch.
@@ -44,12 +46,15 @@ def fisher_importance(
     shape = Anatomy.of(frozen).shape
     gates = Masks.of(left or Pruning.identity(shape), shape, device=frozen.device)
     totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
+    encoded = encoded if encoded.labels else _sampled(frozen, encoded)
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
     for batch, inputs in enumerate(rows.batches(batch_size)):
         start = batch * batch_size
         labels = torch.tensor(rows.labels[start : start + batch_size])
         tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
-        for total, gradients in zip(totals, _gradients(frozen, gates, tensors, labels.to(frozen.device)), strict=True):
+        for total, gradients in zip(
+            totals, _gradients(frozen, gates, tensors, labels.to(frozen.device), rows.problem), strict=True
+        ):
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
             progress(start + len(labels), len(rows))
@@ -57,14 +62,28 @@ def fisher_importance(
     return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
 
 
-def _gradients(model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, ...]:
+def _sampled(model: PreTrainedModel, encoded: Encoded, batch_size: int = 32) -> Encoded:
+    """Rows that nobody labelled, with labels drawn from what the model itself says: of such labels Fisher's information
+    is made (Kunstner et al. 2019, arXiv 1905.12558), where the likeliest ones would have no gradient."""
+    found = list[NDArray[np.float32]]()
+    with torch.no_grad():
+        for inputs in encoded.batches(batch_size):
+            tensors = {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items()}
+            found.append(model(**tensors).logits.cpu().numpy())
+    drawn = encoded.problem.drawn(np.concatenate(found), np.random.default_rng(0))
+    return replace(encoded, labels=tuple(tuple(each) if isinstance(each, list) else each for each in drawn.tolist()))
+
+
+def _gradients(
+    model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor, problem: Problem
+) -> tuple[Tensor, ...]:
     """Per example, the gradient of its loss by its gates: heads (L, B, H), neurons (L, B, F), layers (L, B)."""
     own = masks.per_example(len(labels))
     gates = own.heads.requires_grad_(), own.neurons.requires_grad_(), own.layers.requires_grad_()
     with masked(model, own):
         logits = model(**inputs).logits  # (B, C)
     # An example's gates touch its own loss only, so the gradient of the sum holds every example's own.
-    return torch.autograd.grad(cross_entropy(logits, labels, reduction="sum"), gates)
+    return torch.autograd.grad(problem.losses(logits, labels).sum(), gates)
 
 
 def save_importance(path: Path, importance: Importance, weights_sha: str, calibration_sha: str) -> None:

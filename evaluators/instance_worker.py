@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluators.pool import Setup, Task
+    from evaluators.tasks.base import Text
 
     Logits: TypeAlias = NDArray[np.float32]
 
@@ -36,8 +37,8 @@ class Model:
     """
 
     classes: tuple[str, ...]
-    of_texts: "Callable[[Sequence[str], int], Logits]"
-    keep: Callable[[Sequence[str]], Kept]
+    of_texts: "Callable[[Sequence[Text], int], Logits]"
+    keep: "Callable[[Sequence[Text]], Kept]"
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -94,10 +95,10 @@ def _exported(folder: Path, setup: "Setup") -> Model:
 
     artifact = Artifact.open(folder, threads=setup.threads)
 
-    def encoded(texts: Sequence[str]) -> Encoded:
+    def encoded(texts: "Sequence[Text]") -> Encoded:
         return artifact.encode(Rows(tuple(texts), (0,) * len(texts))) if texts else Encoded((), ())
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         rows = encoded(texts)
         return lambda numbers, batch_size: artifact.logits(rows.take(numbers), batch_size)
 
@@ -109,7 +110,7 @@ def _cascade(folder: Path, setup: "Setup") -> Model:
 
     cascade = Cascade.open(folder, threads=setup.threads)
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         stages = cascade.encode(texts) if texts else ()
 
         def answer(numbers: Sequence[int], batch_size: int) -> "Logits":
@@ -125,28 +126,29 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     """A checkpoint as it comes: the pipeline on texts, its eager fp32 model on tokenised rows, one row per call."""
     import numpy as np
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, pipeline
 
-    from evaluators.models import quiet
+    from evaluators.models import as_it_comes
+    from evaluators.sentence_encoder import SentenceEncoder
     from evaluators.tasks.base import Encoded, Rows, encode
 
     torch.set_num_threads(setup.threads)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        ).eval()
+    model = as_it_comes(folder)
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
-    def of_texts(texts: Sequence[str], batch_size: int) -> "Logits":
+    def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":
         asked = {"top_k": None, "function_to_apply": "none", "truncation": True, "max_length": longest}
-        answers: Any = classify(list(texts), **asked)
+        parts: Any = [
+            text if isinstance(text, str) else dict(zip(("text", "text_pair"), text, strict=True)) for text in texts
+        ]
+        classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+        answers: Any = classify(parts, **asked)
         scores = [{answer["label"]: answer["score"] for answer in row} for row in answers]
         return np.asarray([[row[name] for name in classes] for row in scores], dtype=np.float32)
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: "Sequence[Text]") -> Kept:
         rows = encode(Rows(tuple(texts), (0,) * len(texts)), tokenizer, longest) if texts else Encoded((), ())
 
         def answer(numbers: Sequence[int], batch_size: int) -> "Logits":
@@ -159,6 +161,8 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
 
         return answer
 
+    if isinstance(model, SentenceEncoder):  # transformers has no pipeline that pools
+        return Model((), lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
     return Model(classes, of_texts, keep)
 
 

@@ -17,10 +17,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from evaluators.answers import Prediction, predictions
+from evaluators.answers import Prediction, predictions, problem_in
 from evaluators.cores import usable_instances
 from evaluators.instance_worker import is_checkpoint, load
 from evaluators.pool import Pool, Setup, Task
+from evaluators.tasks.base import Text
 from spaces.errors import ModelError
 
 Instances: TypeAlias = int | Literal["auto"]
@@ -93,7 +94,7 @@ class Throughput:
 
 
 def predict(
-    folder: Path, texts: Iterable[str], *, instances: Instances | None = None, threads: int = 1, batch_size: int = 1
+    folder: Path, texts: Iterable[Text], *, instances: Instances | None = None, threads: int = 1, batch_size: int = 1
 ) -> Generator[Prediction, None, None]:
     """One prediction per text, in order, while `texts` is being read: only a few windows of it are held.
 
@@ -112,17 +113,22 @@ def predict(
     """
     if is_checkpoint(folder):
         raise ModelError(f"{folder} is a checkpoint, not an exported model: it has no design.json. Search from it.")
-    setup, work = Setup(str(folder), threads), tasks(texts, batch_size)
+    setup, work, problem = Setup(str(folder), threads), tasks(texts, batch_size), _problem(folder)
     if instances is None:
         model = load(setup)
-        answered = ((task, predictions(model.of_texts(task.texts or (), batch_size), model.classes)) for task in work)
-        yield from _in_order(answered)
+        logits = ((task, model.of_texts(task.texts or (), batch_size)) for task in work)
+        yield from _in_order((task, predictions(found, model.classes, problem)) for task, found in logits)
         return
     with Pool(setup, count(instances, threads)) as pool:
-        yield from _in_order((task, predictions(logits, pool.classes)) for task, logits in pool.run(work))
+        yield from _in_order((task, predictions(found, pool.classes, problem)) for task, found in pool.run(work))
 
 
-def tasks(texts: Iterable[str], batch_size: int) -> Iterator[Task]:
+def _problem(folder: Path) -> str:
+    path = folder / "design.json"
+    return problem_in(json.loads(path.read_text()) if path.is_file() else {})
+
+
+def tasks(texts: Iterable[Text], batch_size: int) -> Iterator[Task]:
     """The texts, numbered from 0, in tasks; with several rows per call those of like length are in one task."""
     rows = iter(enumerate(texts))
     size = _ROWS if batch_size == 1 else max(_BATCHED_ROWS, batch_size)
@@ -150,7 +156,7 @@ def crowding(instances: Instances, threads: int) -> str | None:
 
 def throughput(
     folders: Mapping[str, Path],
-    texts: Sequence[str],
+    texts: Sequence[Text],
     *,
     instances: Instances = "auto",
     threads: int = 1,

@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluators.base import Band, Timing
 from evaluators.store import LATENCY, Store
+from evaluators.tasks.base import Text
 from spaces.design import content_key
 from spaces.target import Target
 
@@ -36,7 +37,7 @@ class KeptTimings:
     node: str
     fair: Path
     target: Target
-    texts: Sequence[str]
+    texts: Sequence[Text]
 
     def find(self, folders: Mapping[str, Path]) -> "dict[str, Kept]":
         """By name what is known of the models in these folders."""

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from evaluators.anatomy import Anatomy
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
+from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.embeddings import EMBEDDINGS
+from evaluators.sentence_encoder import SentenceEncoder, behind_the_encoder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
@@ -79,13 +83,20 @@ def resolve(name_or_path: str) -> str:
 
 
 def load_classifier(
-    source: str, classes: Sequence[str], *, trust_remote_code: bool = False, seed: int = 0
+    source: str,
+    classes: Sequence[str],
+    problem: Problem = CLASSIFICATION,
+    *,
+    trust_remote_code: bool = False,
+    seed: int = 0,
 ) -> tuple[Any, Any]:
-    """A sequence classifier in fp32 and evaluation mode with its tokenizer; from safetensors files only.
+    """A sequence classifier, or where vectors are asked for an encoder of sentences, in fp32 and evaluation mode, with
+    its tokenizer; from safetensors files only.
 
     Args:
         source: a folder, or an id of the Hub.
-        classes: the task's; a checkpoint with another number of them gets a new head.
+        classes: the task's, one per output; a checkpoint with another number of them gets a new head.
+        problem: what outputs mean.
         trust_remote_code: run the model author's code.
         seed: draws the weights of a new head.
 
@@ -93,29 +104,43 @@ def load_classifier(
         ModelError: no such model, no safetensors weights, or a head with the same classes in another order.
     """
     config = _config(source, trust_remote_code)
+    if problem == EMBEDDINGS:
+        return _encoder(source, config, trust_remote_code), _tokenizer(source, trust_remote_code)
     _check_order(source, config, classes)
     replaced = config.num_labels != len(classes)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = problem.problem_type
     model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
-    with _loading(source) as options:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-    return model, tokenizer
+    return model, _tokenizer(source, trust_remote_code)
 
 
-def has_head(source: str, n_classes: int, *, trust_remote_code: bool = False) -> bool:
-    """Whether `source` is a fine-tuned classifier of so many classes, all of whose weights are there.
+def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, trust_remote_code: bool = False) -> bool:
+    """Whether `source` is fine-tuned for the problem with so many outputs, all of its weights there; an encoder of
+    sentences always is.
 
     Raises:
         ModelError: no such model, or no safetensors weights.
     """
     config = _config(source, trust_remote_code)
-    classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    if not classifies or config.num_labels != n_classes:
+    if problem == EMBEDDINGS:
+        return True
+    other = config.problem_type not in (None, problem.problem_type)  # older checkpoints do not say
+    if not _classifies(config) or other or config.num_labels != outputs:
         return False
     _, complete = _model(source, config, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
     return complete
+
+
+def as_it_comes(folder: Path) -> Any:
+    """The model of a local checkpoint in fp32 and evaluation mode: a classifier, else an encoder of sentences."""
+    config = AutoConfig.from_pretrained(folder)
+    if not _classifies(config):
+        return _encoder(str(folder), config, trust_remote_code=False)
+    with quiet():
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        ).eval()
 
 
 def weights_sha256(model: Any) -> str:
@@ -159,9 +184,11 @@ def ensure_finetuned(
         ModelError: no such model.
     """
     source = resolve(name)
-    if has_head(source, len(task.classes), trust_remote_code=trust_remote_code):
+    if has_head(source, len(task.classes), task.problem, trust_remote_code=trust_remote_code):
         return Path(source)
-    model, tokenizer = load_classifier(source, task.classes, trust_remote_code=trust_remote_code, seed=seed)
+    model, tokenizer = load_classifier(
+        source, task.classes, task.problem, trust_remote_code=trust_remote_code, seed=seed
+    )
     settings = replace(settings, epochs=settings.passes(len(texts.train)))
     recipe = {
         "weights": weights_sha256(model),
@@ -171,6 +198,7 @@ def ensure_finetuned(
         "seed": seed,
         "max_length": max_length,
         "torch": torch.__version__,
+        **({} if task.problem == CLASSIFICATION else {"problem": repr(task.problem)}),
     }
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "finetuned" / f"{task.name}-{key}"
@@ -196,6 +224,10 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         whole.rename(folder)
 
 
+def _classifies(config: Any) -> bool:
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+
+
 def _config(source: str, trust_remote_code: bool) -> Any:
     with _loading(source) as options:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
@@ -218,6 +250,34 @@ def _model(
             **options,
         )
     return model.eval(), not info["missing_keys"] and not info["mismatched_keys"]
+
+
+def _encoder(source: str, config: Any, trust_remote_code: bool) -> SentenceEncoder:
+    with _loading(source) as options:
+        encoder = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
+        for name, value in behind_the_encoder(_folder(source, options["local_files_only"])).items():
+            setattr(encoder.config, name, value)
+    found: SentenceEncoder = SentenceEncoder(encoder.config, encoder).train(False)
+    return found
+
+
+def _folder(source: str, local_files_only: bool) -> Path:
+    """Where the small files of a model are, fetched if need be."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, allow_patterns=["*.json"], local_files_only=local_files_only))
+
+
+def _tokenizer(source: str, trust_remote_code: bool) -> Any:
+    with _loading(source) as options:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
 
 
 def _check_order(source: str, config: Any, classes: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 import evaluators
 from evaluators.cores import physical_cores, shares
 from evaluators.metrics.launch import THREAD_VARIABLES
+from evaluators.tasks.base import Text
 from spaces.errors import ParetoformerError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Setup:
 
     folder: str
     threads: int = 1
-    kept: tuple[str, ...] = ()
+    kept: tuple[Text, ...] = ()
     max_length: int | None = None
 
 
@@ -68,7 +69,7 @@ class Task:
 
     rows: tuple[int, ...]
     batch_size: int
-    texts: tuple[str, ...] | None = None
+    texts: tuple[Text, ...] | None = None
 
 
 class Pool:

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluators.anatomy import Anatomy
 from evaluators.answering import Logits, run_sorted
 from evaluators.base import Watch
@@ -26,19 +24,19 @@ from evaluators.grades import FILE as GRADES
 from evaluators.grades import Grades, grade_tokens, load_grades, save_grades
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
-from evaluators.metrics.accuracy import Metric
-from evaluators.metrics.fidelity import fit_temperature
+from evaluators.metrics.calibration import fit_temperature
 from evaluators.metrics.host import versions
 from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.latency import TIMINGS, append_timings, sample_inputs, timed_inputs
 from evaluators.models import ensure_finetuned, load_classifier, resolve, weights_sha256
 from evaluators.moments import inverse_moments
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
 from evaluators.store import LATENCY, Store
-from evaluators.tasks.base import UNLABELED, Encoded, Inputs, Rows, Splits, Task, encode
+from evaluators.tasks.base import Encoded, Inputs, Rows, Splits, Task, Text, encode
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
@@ -159,7 +157,9 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         trust_remote_code=work.trust_remote_code,
         watch=watch,
     )
-    model, tokenizer = load_classifier(str(checkpoint), work.task.classes, trust_remote_code=work.trust_remote_code)
+    model, tokenizer = load_classifier(
+        str(checkpoint), work.task.classes, work.task.problem, trust_remote_code=work.trust_remote_code
+    )
     splits = {
         name: encode(getattr(texts, name), tokenizer, work.max_length)
         for name in ("calibration", "search", "confirm", "test")
@@ -179,7 +179,6 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     sensitive = _sensitive(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
     fair = template.untouched()
     reference = _reference(work, fair, splits, watch)
-    labels = np.asarray(splits["calibration"].labels)
     timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
     models = {
         target.label: _latency_model(
@@ -188,15 +187,18 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         for target in (work.target, *work.further)
     }
     latency = models[work.target.label]
-    metric = Metric.named(work.task.metric)
     workload = Workload(
         runtime=work.runtime,
         template=template,
         target=work.target,
         splits=splits,
         reference=reference["search"],
-        temperature=fit_temperature(reference["calibration"], labels),
-        metric=metric,
+        temperature=(
+            fit_temperature(reference["calibration"], splits["calibration"].truth)
+            if work.task.problem == CLASSIFICATION
+            else None
+        ),
+        metric=work.task.metric,
         latency=latency,
         origin=_origin(work, model, tokenizer, texts, vocabulary, graded),
         further={each.label: models[each.label] for each in work.further},
@@ -238,7 +240,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
             "latency": latency.fair_ms,
             **{latency_at(each.label).name: models[each.label].fair_ms for each in work.further},
             "size": float(len(fair)),
-            "accuracy": metric(np.asarray(splits["search"].labels), reference["search"].argmax(-1)),
+            "accuracy": work.task.metric.of(reference["search"], splits["search"].truth_or(reference["search"])),
         },
         reference=reference,
         timing_rows=timing_rows,
@@ -257,11 +259,11 @@ def _with_mixed(work: Assignment, own: Rows, texts: Splits) -> Rows:
     return _joined(own, mixed(texts.train.texts, work.mixed, work.seed), texts)
 
 
-def _joined(rows: Rows, further: Iterable[str], texts: Splits) -> Rows:
+def _joined(rows: Rows, further: Iterable[Text], texts: Splits) -> Rows:
     """`rows` and, without labels, what of `further` is neither among them nor in any split."""
     known = {*rows.texts, *(text for split in vars(texts).values() for text in split.texts)}
     new = tuple(text for text in dict.fromkeys(further) if text not in known)
-    return Rows(rows.texts + new, rows.labels + (UNLABELED,) * len(new))
+    return rows.joined(new)
 
 
 def design_json(work: Assignment, member: Member) -> dict[str, Any]:
@@ -273,13 +275,15 @@ def design_json(work: Assignment, member: Member) -> dict[str, Any]:
         "runtime": work.runtime.name,
         "filename": work.runtime.filename,
         "classes": list(work.task.classes),
+        "problem": work.task.problem.name,
+        "pairs": work.task.pairs,
         "max_length": work.max_length,
         "target": work.target.to_json(),
     }
 
 
 def _template(work: Assignment, model: Any, calibration: Encoded, watch: Watch) -> Template:
-    template = work.runtime.template(model)
+    template = work.runtime.template(model, pairs=calibration.pairs)
     if not work.compensate:
         return template
     moments = inverse_moments(
@@ -385,7 +389,7 @@ def _origin(
             "tokenizer": tokenizer_sha256(tokenizer),
             "rows": {name: getattr(texts, name).sha256 for name in ("calibration", "search")},
             "max_length": work.max_length,
-            "metric": work.task.metric,
+            "metric": work.task.metric.title,
             "compensate": work.compensate,
             "tokens": None if vocabulary is None else list(vocabulary.tokens),
             "exact_rows": work.exact_rows,

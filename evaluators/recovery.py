@@ -28,7 +28,7 @@ from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
 from evaluators.runtimes.base import Runtime, Template
-from evaluators.tasks.base import UNLABELED, Encoded
+from evaluators.tasks.base import Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
 from evaluators.training.finetune import FinetuneSettings, finetune
 from evaluators.training.rounding import Rounding, SharedRows
@@ -57,7 +57,7 @@ class Recovery:
     Args:
         checkpoint: the original's folder or Hub id.
         classes: of the task.
-        rows: tokenised train rows; label -1 where there is none.
+        rows: tokenised train rows and further ones without labels.
         settings: of distillation; a job says for how many epochs.
         seed: draws batches and held-out rows.
         folder: where weights are kept, one file per id.
@@ -105,7 +105,9 @@ class Recovery:
 
     def original(self) -> PreTrainedModel:
         """The original, loaded."""
-        loaded = load_classifier(self.checkpoint, self.classes, trust_remote_code=self.trust_remote_code)
+        loaded = load_classifier(
+            self.checkpoint, self.classes, self.rows.problem, trust_remote_code=self.trust_remote_code
+        )
         model: PreTrainedModel = loaded[0]
         return model
 
@@ -151,9 +153,11 @@ class Recoverer:
         weights = f"retrained:{content_key({'retrained': member.decoded, 'settings': asdict(work.finetune)})}"
         path = work.path(weights)
         if not path.exists():
-            whole = load_classifier(source, work.classes, trust_remote_code=work.trust_remote_code, seed=work.seed)[0]
+            whole, _ = load_classifier(
+                source, work.classes, work.rows.problem, trust_remote_code=work.trust_remote_code, seed=work.seed
+            )
             student = build(attention(member, self._shape), build(pruning, whole))
-            labelled = work.rows.take([row for row, label in enumerate(work.rows.labels) if label != UNLABELED])
+            labelled = work.rows.labelled()
             tuned = finetune(student, labelled, work.finetune, seed=work.seed, device=work.device, progress=progress)
             keep(
                 path,
@@ -260,7 +264,9 @@ class Templates:
                 del self._made[next(iter(self._made))]
             model = put_back(self._model, *load(self._recovery.path(weights)))
             original = self._original
-            made = self._runtime.template(model).with_vocabulary(original.ranking, original.book)
+            made = self._runtime.template(model, pairs=self._recovery.rows.pairs).with_vocabulary(
+                original.ranking, original.book
+            )
             graded_by = original.grades
             self._made[weights] = made if graded_by is None else made.with_grades(graded_by)
         return self._made[weights]

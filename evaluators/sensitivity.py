@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evaluators.answering import Logits, run
 from evaluators.base import Watch
-from evaluators.metrics.fidelity import mean_kl
+from evaluators.problems.base import mean_divergence
 from evaluators.runtimes.base import Runtime, Template
 from evaluators.tasks.base import Encoded
 from spaces.axes.pruning import Pruning
@@ -69,10 +69,11 @@ class Check:
         alone = {}
         for done, part in enumerate(names):
             watch("sensitivity", done, len(names))
-            alone[part] = mean_kl(wide, self._answers((part,)))
+            alone[part] = mean_divergence(self.rows.problem, wide, self._answers((part,)))
         narrow = [part for part in names if alone[part] <= self.bearable]
         wider = tuple(part for part in names if part not in narrow)
-        return Sensitivity(alone, wider, mean_kl(wide, self._answers(narrow)), self._quantization(narrow))
+        together = mean_divergence(self.rows.problem, wide, self._answers(narrow))
+        return Sensitivity(alone, wider, together, self._quantization(narrow))
 
     def _answers(self, narrow: Collection[str]) -> Logits:
         artefact = self.template.assemble(Member((self.pruning, self._quantization(narrow))))

@@ -14,9 +14,10 @@ from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_terms import widths
 from evaluators.metrics.accuracy import Metric
-from evaluators.metrics.fidelity import agreement, divergences, expected_drop, mean_kl
+from evaluators.metrics.calibration import expected_drop
 from evaluators.metrics.host import usable_cores
 from evaluators.metrics.loss import loss_figures
+from evaluators.problems.base import agreement, mean_divergence, row_divergences
 from evaluators.racing import ends, least_mean
 from evaluators.reading import Readings, Texts
 from evaluators.recovery import Recoverer, Recovery, Templates
@@ -40,7 +41,7 @@ class Workload:
         target: threads, batch and device of the figures.
         splits: rows by name, tokenised with the whole vocabulary.
         reference: the original model's logits (rows, classes) on the search rows.
-        temperature: of the original's softmax, fitted on calibration.
+        temperature: of the original's softmax, fitted on calibration; None where it gives no probabilities of classes.
         metric: the task's metric.
         latency: predicts a member's mean latency at the target.
         further: the same at further targets, by label.
@@ -55,7 +56,7 @@ class Workload:
     target: Target
     splits: Mapping[str, Encoded]
     reference: Logits
-    temperature: float
+    temperature: float | None
     metric: Metric
     latency: LatencyModel
     further: Mapping[str, LatencyModel] = field(default_factory=dict)
@@ -120,24 +121,32 @@ class TransformerEvaluator:
         beat = math.inf if job.race is None else job.race.least(costs)
         logits = self._raced(answer, rows, beat)
         original = work.reference[: len(logits)]
-        costs[KL.name] = mean_kl(original, logits)
+        costs[KL.name] = mean_divergence(work.metric.problem, original, logits)
         if len(logits) < len(rows):
             return Evaluation(job.key, Stopped(f"divergence surely above {beat:.4g} nats", costs, len(logits)))
-        labels = np.asarray(rows.labels)
-        accuracy, fair = work.metric(labels, logits.argmax(-1)), work.metric(labels, original.argmax(-1))
-        # The counted drop is noisy on few rows, the expected one a little too high: their mean is better than either.
-        expected = expected_drop(original, logits, work.temperature)
+        truth = rows.truth_or(original)
+        accuracy, fair = work.metric.of(logits, truth), work.metric.of(original, truth)
         values = {**costs, ACCURACY.name: accuracy}
         extras = {
             **values,  # whichever of them are objectives
-            "accuracy_drop": fair - accuracy,
-            "expected_drop": expected,
-            "accuracy_drop_estimate": (fair - accuracy + expected) / 2,
-            "agreement": agreement(original, logits),
+            **self._drops(fair - accuracy, original, logits),
+            "agreement": agreement(work.metric.problem, original, logits),
             "rows": float(len(rows)),
-            **loss_figures(original, logits, labels),
+            **loss_figures(work.metric.problem, original, logits, truth),
         }
         return Evaluation(job.key, Complete(values, extras), predictions=packed({job.split: logits}))
+
+    def _drops(self, counted: float, original: Logits, logits: Logits) -> dict[str, float]:
+        """The counted drop is noisy on few rows, the expected one a little high: their mean is better than either."""
+        temperature = self._workload.temperature
+        if temperature is None:
+            return {"accuracy_drop": counted, "accuracy_drop_estimate": counted}
+        expected = expected_drop(original, logits, temperature)
+        return {
+            "accuracy_drop": counted,
+            "expected_drop": expected,
+            "accuracy_drop_estimate": (counted + expected) / 2,
+        }
 
     def _answer(self, template: Template, member: Member) -> Answer:
         """At the target's batch; where answers do not depend on it, rows of a length together."""
@@ -155,7 +164,8 @@ class TransformerEvaluator:
             found.append(answer(rows.take(range(seen, end))))
             seen = end
             logits = np.concatenate(found)
-            if least_mean(divergences(self._workload.reference[:seen], logits), len(rows)) > beat:
+            apart = row_divergences(self._workload.metric.problem, self._workload.reference[:seen], logits)
+            if least_mean(apart, len(rows)) > beat:
                 break
         return logits
 

@@ -11,6 +11,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 from evaluators.pieces import content_of, letters, parents, pieces, renumbered, special
+from evaluators.tasks.base import Text, parted
 from spaces.errors import DesignError, RunError
 from spaces.whole import write_whole
 
@@ -52,7 +53,7 @@ class Affected:
     unknown: float
 
 
-def rank_tokens(tokenizer: Any, texts: Sequence[str]) -> Ranking:
+def rank_tokens(tokenizer: Any, texts: Sequence[Text]) -> Ranking:
     """Special tokens, then single characters, then the others by how often they occur in `texts`, then by id.
 
     Single characters are those of Latin-1 and of `texts`, as far as the tokenizer has them (of byte-level BPE, all 256
@@ -103,7 +104,7 @@ def pruned_config(config: Any, kept: Sequence[int]) -> Any:
     return pruned
 
 
-def affected(tokenizer: Any, pruned: Any, texts: Sequence[str]) -> Affected:
+def affected(tokenizer: Any, pruned: Any, texts: Sequence[Text]) -> Affected:
     """How `pruned` splits `texts` compared with `tokenizer`."""
     before, after = _split(tokenizer, texts), _split(pruned, texts)
     left = pruned.get_vocab().keys()
@@ -165,13 +166,14 @@ def _places(kept: Sequence[int]) -> dict[int, int]:
     return {token: place for place, token in enumerate(kept)}
 
 
-def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def _ids(tokenizer: Any, texts: Sequence[Text]) -> list[list[int]]:
     """Token ids of each text, uncut."""
     if not texts:
         return []
-    rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    parts = [part for text in texts for part in parted(text)]
+    rows: list[list[int]] = tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
     return rows
 
 
-def _split(tokenizer: Any, texts: Sequence[str]) -> list[list[str]]:
+def _split(tokenizer: Any, texts: Sequence[Text]) -> list[list[str]]:
     return [tokenizer.convert_ids_to_tokens(ids) for ids in _ids(tokenizer, texts)]

@@ -55,7 +55,7 @@ def _source(task: dict[str, Any]) -> str:
 
 def _figures(front: FrontFile, member: MemberFigures) -> str:
     rows = [
-        ("accuracy on " + split, tables.interval(Estimate(f.value, *f.ci95)), f.n)
+        (f"{front.metric} on {split}", tables.interval(Estimate(f.value, *f.ci95)), f.n)
         for split, f in member.accuracy.items()
     ]
     lines = [

@@ -292,7 +292,8 @@ def select(
 def predict(
     model_dir: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
     text: Annotated[str | None, typer.Option(help="One text.")] = None,
-    file: Annotated[Path | None, typer.Option(help="JSON lines with a `text` each.")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text, of a model that reads pairs.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON lines with a `text` each, of pairs also a `pair`.")] = None,
     instances: Instances = None,
     threads: Annotated[int, typer.Option(help="Threads the model, or each instance, may use.", min=1)] = 1,
     batch_size: Annotated[int, typer.Option(help="Rows per call; those of like length go together.", min=1)] = 1,
@@ -304,7 +305,9 @@ def predict(
         raise ConfigError("predict takes one of --text and --file. Example: predict model/ --text 'A moving film.'")
     if text is not None and instances is not None:
         raise ConfigError("--instances shares the rows of a --file among processes; one --text needs none.")
-    texts = file or [text or ""]
+    if pair is not None and text is None:
+        raise ConfigError("--pair is the second of two texts. Give the first one with --text.")
+    texts = file or [(text or "") if pair is None else (text or "", pair)]
     options = {"threads": threads, "batch_size": batch_size}
     with closing(serving.predict(model_dir, texts, instances=_instances(instances), **options)) as lines:
         for line in lines:

@@ -40,8 +40,16 @@ class SplitSizes(Section):
     test: int | None = Field(None, ge=1)
 
 
+# By problem the metric that it is judged by, unless told otherwise.
+METRICS = {"classification": "accuracy", "multi-label": "f1_micro", "regression": "spearman", "embeddings": "cosine"}
+
+
 class TaskConfig(Section):
-    """A name from `list tasks`, a file, or a Hub data set."""
+    """A name from `list tasks`, a file, or a Hub data set.
+
+    `text`, `pair` (of second texts) and `label` are columns; `problem` is what labels are; `metric` is the problem's
+    first unless given, or a function by dotted path, whose value is to be as large as possible unless `goal` is min.
+    """
 
     name: str | None = None
     file: str | None = None
@@ -49,8 +57,11 @@ class TaskConfig(Section):
     config: str | None = None
     part: str = "train"
     text: str = "text"
+    pair: str | None = None
     label: str = "label"
-    metric: str = "accuracy"
+    problem: Literal["classification", "multi-label", "regression", "embeddings"] = "classification"
+    metric: str = ""
+    goal: Literal["max", "min"] = "max"
     splits: SplitSizes = SplitSizes()
 
     @model_validator(mode="before")
@@ -64,10 +75,26 @@ class TaskConfig(Section):
             else {"name": value}
         )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_problem(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("metric"):
+            return value
+        return {**value, "metric": METRICS.get(str(value.get("problem", "")), METRICS["classification"])}
+
+    @property
+    def figure(self) -> str:
+        """What the metric is called where its figures are shown."""
+        name = self.metric.replace(":", ".").rpartition(".")[2]
+        return name if self.goal == "max" else f"-{name}"
+
     @model_validator(mode="after")
     def _one_source(self) -> "TaskConfig":
         if sum(source is not None for source in (self.name, self.file, self.dataset)) != 1:
             raise ValueError("give exactly one of name, file and dataset")
+        own = [key for key in ("pair", "problem", "goal") if getattr(self, key) != type(self).model_fields[key].default]
+        if self.name is not None and own:
+            raise ValueError(f"{own[0]} goes with a file or a dataset, {self.name} has its own")
         return self
 
 
@@ -404,6 +431,17 @@ class RunConfig(Section):
     significance: SignificanceConfig = SignificanceConfig()
     cache: CacheConfig | Literal[False] = CacheConfig()
     trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _compression_and_cascades_are_of_classes_of_texts(self) -> "RunConfig":
+        read = "pairs" if self.task.pair else self.task.problem
+        if read == "classification":
+            return self
+        if self.space.compression and self.space.compression.options:
+            raise ValueError(f"space.compression: tokens are graded for classes of single texts, found {read}")
+        if self.verify.cascades:
+            raise ValueError(f"verify.cascades: cascades answer with classes of single texts, found {read}")
+        return self
 
     @field_validator("target", mode="before")
     @classmethod

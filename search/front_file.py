@@ -46,6 +46,7 @@ class FrontFile:
         limits: as asked, by name (`{"latency": "5ms"}`).
         statistic: which figure of latency limits hold for.
         confidence: of the certificate.
+        metric: what accuracy is called.
         objectives: what was searched for.
         splits: by name, which rows.
         baselines: `fair`, `one_liner`, `pipeline`, `linear`.
@@ -66,6 +67,7 @@ class FrontFile:
     limits: Mapping[str, str] = field(default_factory=dict)
     statistic: Literal["mean", "p95"] = "mean"
     confidence: float = 0.95
+    metric: str = "accuracy"
     objectives: tuple[Objective, ...] = (ACCURACY, LATENCY, SIZE)
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     baselines: Mapping[str, MemberFigures] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class FrontFile:
             "limits": dict(self.limits),
             "latency_statistic": self.statistic,
             "confidence": self.confidence,
+            "metric": self.metric,
             "objectives": [asdict(objective) for objective in self.objectives],
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "baselines": {name: member.to_json() for name, member in self.baselines.items()},
@@ -173,6 +176,7 @@ class FrontFile:
             limits=document["limits"],
             statistic=document.get("latency_statistic", "mean"),
             confidence=document["confidence"],
+            metric=document.get("metric", "accuracy"),  # older files are of accuracy
             objectives=tuple(Objective(**objective) for objective in document["objectives"]),
             splits={name: SplitRecord.from_json(split) for name, split in document["splits"].items()},
             baselines={name: MemberFigures.from_json(member) for name, member in document["baselines"].items()},

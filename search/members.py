@@ -102,7 +102,7 @@ def verified(
 def note(confirm: Accuracy, agreement: float | None) -> str | None:
     """Why a model must not be picked; None if it may."""
     if confirm.collapsed:
-        return "collapsed: it predicts one class only"
+        return "collapsed: it answers every row alike"
     if agreement is not None and agreement < AGREEMENT:
         return f"demoted: the exported model agrees with what search scored on {agreement:.2%} of rows only"
     return None

@@ -66,6 +66,7 @@ class Page:
     """Everything the template shows, as texts and rows."""
 
     title: str
+    metric: str
     facts: Mapping[str, str]
     limits: tuple[str, ...]
     picks: tuple[PickCard, ...]
@@ -94,6 +95,7 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
     rows = front_table(front, unverified=True)
     return Page(
         title=front.run,
+        metric=front.metric,
         facts=_facts(front, found, config),
         limits=_limits(front),
         picks=tuple(_card(run, front, pick, members[pick.key]) for pick in front.picks if pick.key in members),

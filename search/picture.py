@@ -39,6 +39,7 @@ class Panel:
         steps: corners of the line through the members that no other beats in this panel.
         cost_limit: in ms or MB.
         drop_limit: in points.
+        metric: what accuracy is called.
     """
 
     axis: Axis
@@ -50,6 +51,7 @@ class Panel:
     steps: tuple[tuple[float, float], ...]
     cost_limit: float | None
     drop_limit: float | None
+    metric: str
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -78,6 +80,7 @@ def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
         steps=staircase([(point.cost, point.drop) for point in members]),
         cost_limit=limits[axis] / _UNITS[axis] if axis in limits else None,
         drop_limit=100 * limits["accuracy_drop"] if "accuracy_drop" in limits else None,
+        metric=front.metric,
     )
 
 

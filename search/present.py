@@ -78,7 +78,8 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         return json.dumps({**shown, "members": [m for m in shown["members"] if m["key"] in keys]}, indent=1)
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
-    parts = [tables.columns(tables.HEADER, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    titles = tables.header(loaded.metric)
+    parts = [tables.columns(titles, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
     remarks = [(tables.short(row.key), row.remarks) for row in [*rows, *cascades] if row.remarks]
     if remarks:
         parts.append("\n".join(f"{key}: {remark}" for key, remark in remarks))
@@ -91,7 +92,7 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         parts.append(tables.columns(header, lengths))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
-        parts.append(tables.columns(tables.HEADER, [row.cells() for row in cascades]))
+        parts.append(tables.columns(titles, [row.cells() for row in cascades]))
     if loaded.picks:
         parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
     if not any(row.verified for row in rows):
@@ -132,7 +133,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **said}, indent=1)
     lines = [
         f"{member.key}: {tables.described(member, loaded)}",
-        *_lines(member),
+        *_lines(member, loaded.metric),
         f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
     ]
     if remark is not None:
@@ -220,8 +221,8 @@ def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
     return tables.columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """The `text` of every line of a JSONL file, read as it is needed.
+def read_texts(path: Path) -> Iterator[str | tuple[str, str]]:
+    """The `text` of every line of a JSONL file, with its `pair` where there is one, read as it is needed.
 
     Raises:
         DataError: no such file, not UTF-8, no JSON, or no `text`; the message names the line.
@@ -272,9 +273,10 @@ def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -
     (out / "README.md").write_text(card(folder, loaded, member, out))
 
 
-def _text(line: str, where: str) -> str:
+def _text(line: str, where: str) -> str | tuple[str, str]:
     try:
-        return str(json.loads(line)["text"])
+        row = json.loads(line)
+        return (str(row["text"]), str(row["pair"])) if "pair" in row else str(row["text"])
     except (ValueError, KeyError, TypeError):
         shown = line.rstrip("\n")[:60]
         raise DataError(f'{where}: expected {{"text": "..."}}, found {shown!r}.') from None
@@ -291,12 +293,12 @@ def _optimism(loaded: FrontFile) -> list[str]:
     return lines
 
 
-def _lines(member: MemberFigures) -> list[str]:
+def _lines(member: MemberFigures, metric: str) -> list[str]:
     lines = []
     for split, figure in member.accuracy.items():
         lost = "" if figure.drop is None else f", lost {tables.interval(figure.drop, 100, 2)} points"
         value = tables.interval(Estimate(figure.value, *figure.ci95))
-        lines.append(f"accuracy on {split} ({figure.n} rows): {value}{lost}")
+        lines.append(f"{metric} on {split} ({figure.n} rows): {value}{lost}")
     if member.latency is not None:
         factors = ", ".join(f"{f.value:.2f}x over {name}" for name, f in member.latency.speedup.items())
         p95 = "" if member.latency.p95_ms is None else f" (p95 {member.latency.p95_ms:.2f})"

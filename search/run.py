@@ -544,6 +544,7 @@ def _situation(scene: _Scene, record: Record, *, again: bool = False) -> "Situat
         members=config.verify.members or (_MEMBERS if record.finished() else _MEMBERS_OF_RECIPES),
         cascades=config.verify.cascades,
         confidence=config.confidence,
+        metric=config.task.figure,
         seed=config.search.seed,
         targets={each: wiring.is_here(config, each) for each in wiring.targets(config)},
         splits={name: (len(rows), rows.sha256) for name, rows in vars(prepared.texts).items()},

@@ -21,19 +21,20 @@ from spaces.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from evaluators.answers import Prediction
     from evaluators.instances import Instances
+    from evaluators.tasks.base import Text
 
 # Predicting shows how far it has come after so many seconds, and again after each so many.
 _PATIENCE_S, _REDRAW_S = 5.0, 0.5
 
 
 def predict(
-    model_dir: Path, texts: Sequence[str] | Path, *, instances: "Instances | None", threads: int, batch_size: int
+    model_dir: Path, texts: "Sequence[Text] | Path", *, instances: "Instances | None", threads: int, batch_size: int
 ) -> Generator[dict[str, Any], None, None]:
     """Predictions of an exported model, one mapping per text, in order, while a file is still being read.
 
     Args:
         model_dir: the model.
-        texts: themselves, or a JSONL file of them. All lines are checked before the first answer.
+        texts: themselves, pairs of them, or a JSONL file of either. All lines are checked before the first answer.
         instances: processes that share the work; None: this one.
         threads: that each may use.
         batch_size: rows per call.
@@ -47,10 +48,16 @@ def predict(
         found = serving.predict(model_dir, rows, instances=instances, threads=threads, batch_size=batch_size)
         with closing(found):
             for prediction in _watched(found, total, shown):
-                yield {"label": prediction.label, "score": round(prediction.score, 6)}
+                yield _shown(prediction)
 
 
-def _read_twice(file: Path) -> tuple[Iterable[str], int]:
+def _shown(prediction: "Prediction") -> dict[str, Any]:
+    if prediction.vector:
+        return {prediction.label: [round(value, 6) for value in prediction.vector]}
+    return {"label": prediction.label, "score": round(prediction.score, 6)}
+
+
+def _read_twice(file: Path) -> "tuple[Iterable[Text], int]":
     """A file's texts and their number; only what cannot be read twice, such as a pipe, is held in memory."""
     if file.is_file():
         return present.read_texts(file), sum(1 for _ in present.read_texts(file))

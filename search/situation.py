@@ -36,6 +36,7 @@ class Situation:
         splits: by name, rows and hash.
         confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
         latency_model, search: figures that are handed on to front.json.
+        metric: what accuracy is called.
         gains: whether accuracy is to be gained, so that the most accurate designs are verified and judged.
     """
 
@@ -58,6 +59,7 @@ class Situation:
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
     confirming: Collection[str] = ()
+    metric: str = "accuracy"
     gains: bool = False
     remeasure: int = 0
 

@@ -66,6 +66,7 @@ def front_so_far(folder: Path) -> FrontFile:
         targets=tuple({"label": target.label or "here"} for target in config.target),
         limits={limit.name: limit.asked for limit in config.limits.limits()},
         confidence=config.confidence,
+        metric=config.task.figure,
         trials=record.counts(),
         members=tuple(unverified(trial) for trial in search_front(record)),
     )

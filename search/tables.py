@@ -10,10 +10,10 @@ from typing import Any
 from search.figures import Estimate, LatencyFigure, MemberFigures
 from search.front_file import FrontFile
 
-HEADER = (
+_HEADER = (
     "key",
     "picked as",
-    "accuracy [95 %]",
+    "{metric} [95 %]",
     "drop, points [95 %]",
     "ms (p95)",
     "vs fair",
@@ -27,6 +27,11 @@ HEADER = (
     "limits",
 )
 _KEY_DIGITS = 16  # of a member's key, which is shown by its first half; a baseline's name is shown whole
+
+
+def header(metric: str) -> tuple[str, ...]:
+    """Titles of the columns of a row's cells."""
+    return tuple(title.format(metric=metric) for title in _HEADER)
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class Row:
         return self.verified and self.mean_ms is not None and self.p95_ms is None
 
     def cells(self) -> tuple[str, ...]:
-        """One text per column of HEADER; `-` where unknown."""
+        """One text per column of `header`; `-` where unknown."""
         note = "" if self.split == "confirm" else f" ({self.split})"
         return (
             short(self.key),
@@ -237,12 +242,6 @@ def summary(decoded: Mapping[str, Any] | None, whole: Mapping[str, Any] | None =
     if parts.exact_rows is not None:
         said.append(f"{parts.exact_rows:,} words exact")
     return ", ".join(said)
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """A table for a README."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def csv(rows: Sequence[Row]) -> str:

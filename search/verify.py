@@ -283,6 +283,7 @@ def _described(situation: Situation, reads: int) -> FrontFile:
         targets=tuple({**target.to_json(), "measured": here} for target, here in situation.targets.items()),
         limits=situation.limits,
         confidence=situation.confidence,
+        metric=situation.metric,
         objectives=situation.objectives,
         splits={
             name: SplitRecord(n, sha256, reads if name == "test" else None)

@@ -135,7 +135,7 @@ def _figures(
     folder = situation.folder / "models" / plan.key
     note = None
     if confirm.collapsed:
-        note = "collapsed: it predicts one class only"
+        note = "collapsed: it answers every row alike"
     elif agreement < AGREEMENT:
         note = f"demoted: the exported cascade agrees with its members' answers on {agreement:.2%} of rows only"
     return cascade_figures(

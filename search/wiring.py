@@ -228,6 +228,7 @@ def _distillation(config: RunConfig) -> Any:
 
 
 def task(config: TaskConfig) -> "Task":
+    from evaluators.tasks.columns import Reading
     from evaluators.tasks.files import FileTask
     from evaluators.tasks.hub import HubTask
     from evaluators.tasks.mail_spam import MailSpam
@@ -235,11 +236,11 @@ def task(config: TaskConfig) -> "Task":
     from evaluators.tasks.splits import SplitSizes
 
     sizes = SplitSizes(**config.splits.model_dump())
+    reading = Reading(config.text, config.pair, config.label, config.problem, config.metric, config.goal, sizes)
     if config.file is not None:
-        return FileTask(config.file, config.text, config.label, config.metric, sizes)
+        return FileTask(config.file, reading)
     if config.dataset is not None:
-        columns = (config.text, config.label, config.metric)
-        return HubTask(config.dataset, config.config, *columns, split=config.part, sizes=sizes)
+        return HubTask(config.dataset, config.config, reading, split=config.part)
     named: dict[str, Callable[[SplitSizes, str], Task]] = {"movie-reviews": MovieReviews, "mail-spam": MailSpam}
     return named[names.known("tasks", config.name or "")](sizes, config.metric)
 

@@ -16,7 +16,7 @@ from evaluators.artifact import Artifact
 from evaluators.cascade import Cascade, Stage, answers, confidence, judged, numbered
 from evaluators.cascade_export import write_cascade
 from evaluators.exported import contender
-from evaluators.metrics.fidelity import fit_temperature
+from evaluators.metrics.calibration import fit_temperature
 from evaluators.metrics.latency import measure
 from evaluators.metrics.latency_worker import LOADERS, Questions
 from evaluators.metrics.size import inference_bytes

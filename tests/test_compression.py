@@ -22,11 +22,12 @@ from evaluators.grades import SPECIAL, Grades, grade_tokens, load_grades, save_g
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_probes import probes
 from evaluators.latency_terms import GONE, Shortened, Terms
+from evaluators.problems.classes import UNLABELED
 from evaluators.recovery import Recoverer, Recovery, Templates, load
 from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.runtimes.torch import TorchRuntime
-from evaluators.tasks.base import UNLABELED, Encoded, Rows
+from evaluators.tasks.base import Encoded, Rows
 from evaluators.tasks.word_weights import insignificant, presence_weights
 from evaluators.training.distill import DistillSettings, distill
 from evaluators.training.teacher import Teacher

@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from evaluators.anatomy import Anatomy, layer_names
-from evaluators.metrics.fidelity import mean_kl
 from evaluators.models import weights_sha256
+from evaluators.problems.base import mean_divergence
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Encoded
 from evaluators.training import pupil, schedule, teacher
 from evaluators.training.distill import Distilled, DistillSettings, distill, uniform_layer_map
@@ -126,14 +127,16 @@ def test_a_pruned_student_comes_nearer_to_its_teacher(family: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
     assert done.epochs[done.best].held_out_kl == min(epoch.held_out_kl for epoch in done.epochs) < done.untrained_kl
     aim = logits(original, fresh)
-    assert mean_kl(aim, logits(done.model, fresh)) < 0.7 * mean_kl(aim, logits(student, fresh))
+    assert mean_divergence(CLASSIFICATION, aim, logits(done.model, fresh)) < 0.7 * mean_divergence(
+        CLASSIFICATION, aim, logits(student, fresh)
+    )
 
 
 def test_figures_are_those_of_the_model_that_comes_back() -> None:
     original, data = tiny("bert")[0], rows(60)
     done = distill(build(SMALLER, original), taught(data), data, FOLLOWERS, QUICK, seed=0)
     held_out = data.take(np.random.default_rng(0).permutation(60)[:12].tolist())
-    kl = mean_kl(logits(original, held_out), logits(done.model, held_out))
+    kl = mean_divergence(CLASSIFICATION, logits(original, held_out), logits(done.model, held_out))
     assert done.epochs[done.best].held_out_kl == pytest.approx(kl, rel=1e-4)
     assert 0 <= done.epochs[done.best].held_out_agreement <= 1
     assert not done.model.training
@@ -320,7 +323,7 @@ def test_other_rows_than_the_teachers_are_refused() -> None:
 
 def rounded_kl(done: Distilled, rounding: Rounding, data: Encoded, aim: NDArray[np.float32]) -> float:
     with rounding.applied(done.model):
-        return mean_kl(aim, logits(done.model, data))
+        return mean_divergence(CLASSIFICATION, aim, logits(done.model, data))
 
 
 def test_rounding_leaves_weights_in_fp32_that_round_better() -> None:

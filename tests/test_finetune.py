@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from evaluators.models import weights_sha256
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Encoded
 from evaluators.training import finetune as module
 from evaluators.training import schedule
@@ -131,7 +132,7 @@ def test_divergence_of_answers_is_that_of_kullback_and_leibler_both_ways() -> No
     left, right = torch.randn(5, 3), torch.randn(5, 3)
     one, other = torch.distributions.Categorical(logits=left), torch.distributions.Categorical(logits=right)
     both = torch.distributions.kl_divergence(one, other) + torch.distributions.kl_divergence(other, one)
-    torch.testing.assert_close(module._divergence(left, right), both.mean() / 2)
+    torch.testing.assert_close(module._apart(CLASSIFICATION, left, right), both.mean() / 2)
 
 
 def test_consistency_changes_nothing_but_what_dropout_makes_differ() -> None:

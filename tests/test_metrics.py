@@ -8,8 +8,10 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
 
-from evaluators.metrics.accuracy import METRICS, Metric, collapsed, correct, paired_drop, score
-from evaluators.metrics.fidelity import agreement, expected_drop, fit_temperature, log_softmax, mean_kl
+from evaluators.metrics.accuracy import Metric, correct, paired_drop, score
+from evaluators.metrics.calibration import expected_drop, fit_temperature, log_softmax
+from evaluators.problems.base import agreement, collapsed, mean_divergence
+from evaluators.problems.classes import CLASSIFICATION
 from spaces.errors import ConfigError
 
 
@@ -54,7 +56,7 @@ def test_bootstrap_interval_holds_the_value_and_repeats(name: str) -> None:
     assert figure != score(Metric.named(name), logits, labels, seed=2)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", CLASSIFICATION.metrics)
 def test_no_drop_against_itself(name: str) -> None:
     logits, labels = draw(200, 2, 0)
     drop, low, high = paired_drop(Metric.named(name), logits, logits, labels)
@@ -116,7 +118,8 @@ def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("acuracy", "Unknown metric 'acuracy'. Known"), ("no.such", "Cannot import")]
+    ("name", "message"),
+    [("acuracy", "Unknown metric 'acuracy'. Known for classification"), ("no.such", "Cannot import")],
 )
 def test_unknown_metrics(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -129,26 +132,26 @@ def test_metrics_pickle() -> None:
 
 def test_collapsed_and_correct() -> None:
     logits = np.array([[2.0, 1.0], [3.0, 0.0]])
-    assert collapsed(logits)
-    assert not collapsed(np.array([[2.0, 1.0], [0.0, 3.0]]))
+    assert collapsed(CLASSIFICATION, logits)
+    assert not collapsed(CLASSIFICATION, np.array([[2.0, 1.0], [0.0, 3.0]]))
     assert correct(logits, np.array([0, 1])).tolist() == [True, False]
 
 
 def test_kl_equals_its_definition() -> None:
     p, q = np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.25, 0.75], [0.9, 0.1]])
     expected = (0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)) / 2
-    assert mean_kl(np.log(p) + 5, np.log(q) - 300) == pytest.approx(expected)
-    assert mean_kl(np.log(p), np.log(p)) == 0
+    assert mean_divergence(CLASSIFICATION, np.log(p) + 5, np.log(q) - 300) == pytest.approx(expected)
+    assert mean_divergence(CLASSIFICATION, np.log(p), np.log(p)) == 0
 
 
 def test_kl_of_extreme_float16_logits_is_finite() -> None:
-    assert mean_kl(np.array([[6e4, -6e4]], np.float16), np.array([[-6e4, 6e4]], np.float16)) == pytest.approx(
-        119_936, rel=1e-3
-    )
+    assert mean_divergence(
+        CLASSIFICATION, np.array([[6e4, -6e4]], np.float16), np.array([[-6e4, 6e4]], np.float16)
+    ) == pytest.approx(119_936, rel=1e-3)
 
 
 def test_agreement() -> None:
-    assert agreement(np.array([[1, 0], [0, 1]]), np.array([[3, 0], [1, 0]])) == 0.5
+    assert agreement(CLASSIFICATION, np.array([[1, 0], [0, 1]]), np.array([[3, 0], [1, 0]])) == 0.5
 
 
 def test_expected_drop_of_a_calibrated_original_is_the_true_drop() -> None:

@@ -14,7 +14,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from evaluators import models
+from evaluators.metrics.accuracy import Metric
 from evaluators.models import MODELS, ensure_finetuned, has_head, load_classifier, resolve, save, weights_sha256
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits
 from evaluators.tasks.splits import split
 from evaluators.training.finetune import FinetuneSettings
@@ -164,7 +166,9 @@ class Moods:
 
     name = "moods"
     classes: tuple[str, ...] = TWO
-    metric = "accuracy"
+    problem = CLASSIFICATION
+    metric = Metric.named("accuracy")
+    max_length = 16
 
     def splits(self, seed: int) -> Splits:
         labels = [i % 2 for i in range(80)]

@@ -10,10 +10,11 @@ import torch
 from evaluators.anatomy import Anatomy
 from evaluators.base import Train
 from evaluators.codebook import codebook
+from evaluators.problems.classes import UNLABELED
 from evaluators.recovery import Recoverer, Recovery, Templates, keep, load
 from evaluators.refit import followers
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
-from evaluators.tasks.base import UNLABELED, Encoded
+from evaluators.tasks.base import Encoded
 from evaluators.training.distill import DistillSettings
 from evaluators.transforms.base import build
 from evaluators.transforms.restore import changed, put_back

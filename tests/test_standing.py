@@ -50,7 +50,7 @@ def test_only_sound_verified_members_of_a_kind_are_compared() -> None:
     best = member("a", 0.0, 1.0, 5.0)
     others = (
         member("idle", 0.03, 2.0, 20.0, verified=False),
-        member("one class", 0.03, 2.0, 20.0, note="collapsed: it predicts one class only"),
+        member("one class", 0.03, 2.0, 20.0, note="collapsed: it answers every row alike"),
         replace(member("pair", 0.03, 2.0, 20.0), kind="cascade"),
     )
     assert set(standing(best, *others).values()) == {((), ())}

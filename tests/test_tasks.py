@@ -15,6 +15,7 @@ import pytest
 from evaluators.cache import cache_folder
 from evaluators.tasks import hub
 from evaluators.tasks.base import Encoded, Rows, Task, encode
+from evaluators.tasks.columns import Reading
 from evaluators.tasks.files import FileTask
 from evaluators.tasks.hub import HubTask
 from evaluators.tasks.movie_reviews import MovieReviews, read_snippets
@@ -56,7 +57,7 @@ def labelled(task: Task) -> dict[str, str]:
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_file_formats_agree(tmp_path: Path, suffix: str) -> None:
     task = FileTask(WRITERS[suffix](tmp_path / f"mails{suffix}", NAMES))
-    assert (task.name, task.classes, task.metric) == ("mails", ("ham", "spam"), "accuracy")
+    assert (task.name, task.classes, task.metric.name) == ("mails", ("ham", "spam"), "accuracy")
     assert labelled(task) == dict(zip(WORDS, NAMES, strict=True))
 
 
@@ -73,8 +74,9 @@ def test_tsv_other_columns_and_sizes(tmp_path: Path) -> None:
     path.write_text(
         "id\tsentence\tmood\n" + "\n".join(f"{i}\t{t}\t{y}" for i, (t, y) in enumerate(zip(WORDS, NAMES, strict=True)))
     )
-    task = FileTask(path, text="sentence", label="mood", metric="f1", sizes=SplitSizes(search=20))
-    assert task.metric == "f1"
+    reading = Reading(text="sentence", label="mood", metric="f1", sizes=SplitSizes(search=20))
+    task = FileTask(path, reading)
+    assert task.metric.name == "f1"
     assert len(task.splits(0).search) == 20
 
 
@@ -141,8 +143,8 @@ def test_hub_loader_reads_a_local_folder(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "mails"
     folder.mkdir()
     write_csv(folder / "train.csv", NAMES, header="sentence,label")
-    task = HubTask(str(folder), text="sentence", metric="f1")
-    assert (task.classes, task.metric) == (("ham", "spam"), "f1")
+    task = HubTask(str(folder), reading=Reading(text="sentence", metric="f1"))
+    assert (task.classes, task.metric.name) == (("ham", "spam"), "f1")
     assert labelled(task) == dict(zip(WORDS, NAMES, strict=True))
     with pytest.raises(DataError, match="no column 'text'"):
         HubTask(str(folder))
@@ -219,12 +221,11 @@ def test_encoded_rows_keep_their_lengths_and_pad_with_the_models_token() -> None
     assert set(first) == {"input_ids", "attention_mask"}
 
 
-def test_taken_rows_and_inputs_on_request() -> None:
-    names = ("input_ids", "token_type_ids", "attention_mask")
-    encoded = encode(Rows(("a bb", "ccc"), (0, 1)), WordTokenizer(), max_length=3, names=names)
+def test_taken_rows_keep_what_they_need() -> None:
+    encoded = encode(Rows(("a bb", "ccc"), (0, 1)), WordTokenizer(), max_length=3)
     assert encoded.take([1, 0]) == Encoded(encoded.inputs[::-1], (1, 0), 7)
     assert encoded.first(1).pad_id == 7
-    assert list(encoded.inputs[0]) == list(names)
+    assert not encoded.pairs
 
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

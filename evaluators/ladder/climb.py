@@ -21,7 +21,7 @@ from evaluators.ladder.models import Models
 from evaluators.ladder.padding import longest_input, padded
 from evaluators.ladder.race import Race
 from evaluators.ladder.steps import BASELINES, LINEAR, ORIGINAL, STEPS, Settings, Step
-from evaluators.metrics.accuracy import Metric, paired_drop, score
+from evaluators.metrics.accuracy import paired_drop, score
 from evaluators.metrics.host import describe_host
 from evaluators.metrics.latency import sample_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
@@ -123,7 +123,7 @@ class _Answers:
         self._models = models
         self._folder = folder
         self._watch = watch
-        self._metric = Metric.named(work.task.metric)
+        self._metric = work.task.metric
 
     def accuracy(self, step: Step) -> dict[str, Any]:
         """The metric with its 95 % interval, and what is lost against the original on the same rows."""

@@ -3,7 +3,6 @@
 import copy
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy
@@ -39,6 +38,6 @@ def _second_matrix(model: PreTrainedModel, rows: Encoded) -> torch.Tensor:
         gates.neurons.requires_grad_()
         with masked(frozen, gates):
             logits = frozen(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits
-        (gradient,) = torch.autograd.grad(cross_entropy(logits, labels), gates.neurons)
+        (gradient,) = torch.autograd.grad(rows.problem.losses(logits, labels).mean(), gates.neurons)
         total += gradient.abs()
     return total

@@ -22,7 +22,7 @@ from evaluators.ladder.padding import padded
 from evaluators.ladder.steps import LINEAR, Settings, Step
 from evaluators.metrics.latency import Contender, measure
 from evaluators.pool import WORKER, Pool, Setup, Task
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import Encoded, Text
 from spaces.target import Target
 
 # Rows that an instance is handed at once: answering them takes longer than handing them out.
@@ -45,7 +45,7 @@ class Race:
 
     folder: Path
     rows: Encoded
-    texts: tuple[str, ...]
+    texts: tuple[Text, ...]
     length: int
     target: Target
     settings: Settings

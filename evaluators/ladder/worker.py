@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.instance_worker import Kept, Model, is_checkpoint, main
+from evaluators.tasks.base import Text
 
 if TYPE_CHECKING:
     from evaluators.pool import Setup
@@ -39,7 +40,7 @@ def _padded(folder: Path, setup: "Setup") -> Model:
     predictor, length = TorchPredictor(model, torch.device("cpu")), setup.max_length
     assert length is not None, "padding needs a length"
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: Sequence[Text]) -> Kept:
         rows = padded(encode(Rows(tuple(texts), (0,) * len(texts)), tokenizer, length), length)
         return lambda numbers, size: np.concatenate([predictor(call) for call in rows.take(numbers).batches(size)])
 
@@ -52,7 +53,7 @@ def _linear(folder: Path) -> Model:
 
     baseline = LinearBaseline.load(folder)
 
-    def keep(texts: Sequence[str]) -> Kept:
+    def keep(texts: Sequence[Text]) -> Kept:
         return lambda numbers, _: baseline.logits([texts[number] for number in numbers])
 
     classes = tuple(str(index) for index in range(len(baseline.intercept)))

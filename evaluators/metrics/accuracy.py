@@ -1,66 +1,49 @@
-"""The task's metric with its uncertainty. Knows logits and labels; knows nothing of models or limits."""
+"""The task's metric with its uncertainty. Knows outputs and labels; knows nothing of models or limits."""
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.problems.base import Function, Labels, Outputs, Problem
+from evaluators.problems.classes import CLASSIFICATION
 from spaces.errors import ConfigError
-
-Labels: TypeAlias = NDArray[np.integer[Any]]
-Logits: TypeAlias = NDArray[np.floating[Any]]
-Function: TypeAlias = Callable[[Labels, Labels], float]
 
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 _RESAMPLES = 1000
-
-
-def accuracy(labels: Labels, predictions: Labels) -> float:
-    """Share of the rows predicted right."""
-    return float((labels == predictions).mean())
-
-
-def f1(labels: Labels, predictions: Labels) -> float:
-    """F1 of class 1 where there are two classes, else the mean over the classes that occur."""
-    counts = _confusion(labels, predictions)
-    both = counts.sum(0) + counts.sum(1)
-    scores = 2 * counts.diagonal() / np.maximum(both, 1)
-    return float(scores[1] if len(counts) == 2 else scores[both > 0].mean())
-
-
-def matthews(labels: Labels, predictions: Labels) -> float:
-    """Matthews correlation, for any number of classes (Gorodkin 2004, eq. 8); 0 where one side is constant."""
-    counts = _confusion(labels, predictions).astype(np.float64)
-    true, predicted, n = counts.sum(1), counts.sum(0), counts.sum()
-    spread = (n**2 - true @ true) * (n**2 - predicted @ predicted)
-    return float((n * counts.trace() - true @ predicted) / math.sqrt(spread)) if spread > 0 else 0.0
-
-
-METRICS: Mapping[str, Function] = {"accuracy": accuracy, "f1": f1, "matthews": matthews}
+_COUNTED = "accuracy"  # the metric that has closed forms
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by name, `metric(labels, predictions)`, larger is better; pickles as its name."""
+    """A metric by name, `metric(labels, predictions)`, larger is better; pickles as its name.
+
+    Args:
+        name: of the problem's own, or of the user's function.
+        problem: what outputs mean.
+        goal: `min`: the function's value is negated, so that larger is better all the same.
+    """
 
     name: str
+    problem: Problem = CLASSIFICATION
+    goal: Literal["max", "min"] = "max"
 
     @classmethod
-    def named(cls, name: str) -> "Metric":
-        """`accuracy`, `f1`, `matthews`, or the user's own function as `package.module.function` or `module:function`.
+    def named(cls, name: str, problem: Problem = CLASSIFICATION, goal: Literal["max", "min"] = "max") -> "Metric":
+        """One of the problem's metrics, or the user's own function as `package.module.function` or `module:function`.
 
         Raises:
             ConfigError: no such metric, or a function that cannot be imported.
         """
-        _function(name)
-        return cls(name)
+        _function(name, problem)
+        return cls(name, problem, goal)
 
     def __call__(self, labels: Labels, predictions: Labels) -> float:
         """The figure over all rows.
@@ -68,10 +51,24 @@ class Metric:
         Raises:
             ConfigError: the user's function gave no finite number.
         """
-        value = _function(self.name)(labels, predictions)
+        value = _function(self.name, self.problem)(labels, predictions)
         if not math.isfinite(value):
             raise ConfigError(f"Metric {self.name} gave {value} on {len(labels)} rows. It must return a finite number.")
-        return float(value)
+        return float(value) if self.goal == "max" else -float(value)
+
+    def of(self, outputs: Outputs, labels: Labels) -> float:
+        """The same of a model's outputs (rows, ...)."""
+        return self(labels, self.problem.predictions(outputs))
+
+    @property
+    def title(self) -> str:
+        """Its name, with a minus where it is negated."""
+        return self.name if self.goal == "max" else f"-{self.name}"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a share of rows, each right or wrong."""
+        return self.name == _COUNTED and self.problem == CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -84,55 +81,74 @@ class Figure:
     n: int
 
 
-def score(metric: Metric, logits: Logits, labels: Labels, seed: int = 0) -> Figure:
-    """The metric of logits (rows, classes), with Wilson's interval for accuracy, else a bootstrap drawn by `seed`."""
-    predictions, n = logits.argmax(-1), len(labels)
+def score(metric: Metric, outputs: Outputs, labels: Labels, seed: int = 0) -> Figure:
+    """The metric of outputs (rows, ...), with Wilson's interval for accuracy, else a bootstrap drawn by `seed`."""
+    predictions, n = metric.problem.predictions(outputs), len(labels)
     value = metric(labels, predictions)
-    if metric.name == "accuracy":
+    if metric.counts:
         return Figure(value, *wilson(value, n), n)
-    draws = [metric(labels[rows], predictions[rows]) for rows in _resamples(n, seed)]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Figure(value, float(low), float(high), n)
+    return Figure(value, *_bootstrap(lambda rows: metric(labels[rows], predictions[rows]), n, seed), n)
 
 
 def paired_drop(
-    metric: Metric, base_logits: Logits, logits: Logits, labels: Labels, seed: int = 0
+    metric: Metric, base_outputs: Outputs, outputs: Outputs, labels: Labels, seed: int = 0
 ) -> tuple[float, float, float]:
     """What is lost against a baseline on the same rows: the metric's drop and its 95 % interval (low, high).
 
     For accuracy the interval of Agresti and Min (2005, Wald with half a row added to each cell); else bootstrap over
     rows, drawn by `seed`.
     """
-    base, predictions, n = base_logits.argmax(-1), logits.argmax(-1), len(labels)
-    drop = metric(labels, base) - metric(labels, predictions)
-    if metric.name == "accuracy":
-        lost = int(((base == labels) & (predictions != labels)).sum())
-        won = int(((base != labels) & (predictions == labels)).sum())
-        return (drop, *_agresti_min(lost, won, n))
-    draws = [metric(labels[rows], base[rows]) - metric(labels[rows], predictions[rows]) for rows in _resamples(n, seed)]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return drop, float(low), float(high)
+    drop, n = _Drop(metric, base_outputs, outputs, labels), len(labels)
+    if metric.counts:
+        losses = row_drops(metric, base_outputs, outputs, labels)
+        return (drop(), *_agresti_min(int((losses > 0).sum()), int((losses < 0).sum()), n))
+    return (drop(), *_bootstrap(drop, n, seed))
 
 
-def correct(logits: Logits, labels: Labels) -> NDArray[np.bool_]:
-    """Per row, whether the largest logit is the label's."""
-    return np.asarray(logits.argmax(-1) == labels)
+def row_drops(metric: Metric, base_outputs: Outputs, outputs: Outputs, labels: Labels) -> NDArray[np.float64]:
+    """Per row what a baseline scores minus what the model scores; their mean is the metric's drop.
+
+    For accuracy 1, 0 or -1. A metric that is no mean over rows is made one: row i counts n d - (n - 1) d_i, the drop d
+    of all n rows and d_i of all but i (pseudo-values of the jackknife, Tukey 1958), whose mean estimates the drop and
+    whose variance its error.
+    """
+    if metric.counts:
+        right = [metric.problem.predictions(each) == labels for each in (base_outputs, outputs)]
+        return np.asarray(right[0].astype(np.float64) - right[1])
+    drop, n = _Drop(metric, base_outputs, outputs, labels), len(labels)
+    if n < 2 or np.array_equal(base_outputs, outputs):
+        return np.zeros(n)
+    others = np.arange(n - 1)
+    return np.array([n * drop() - (n - 1) * drop(others + (others >= row)) for row in range(n)])
 
 
-def collapsed(logits: Logits) -> bool:
-    """Whether one class is predicted for every row."""
-    return len(np.unique(logits.argmax(-1))) == 1
+def correct(outputs: Outputs, labels: Labels) -> NDArray[np.bool_]:
+    """Per row, whether the largest of its outputs is the label's."""
+    return np.asarray(outputs.argmax(-1) == labels)
+
+
+class _Drop:
+    """A metric's drop over any selection of rows."""
+
+    def __init__(self, metric: Metric, base_outputs: Outputs, outputs: Outputs, labels: Labels) -> None:
+        self._metric, self._labels = metric, labels
+        self._base, self._own = metric.problem.predictions(base_outputs), metric.problem.predictions(outputs)
+
+    def __call__(self, rows: NDArray[np.int64] | slice = slice(None)) -> float:
+        labels = self._labels[rows]
+        return self._metric(labels, self._base[rows]) - self._metric(labels, self._own[rows])
 
 
 @cache
-def _function(name: str) -> Function:
+def _function(name: str, problem: Problem) -> Function:
     """The function behind a metric's name; the working directory counts as an import path."""
-    if name in METRICS:
-        return METRICS[name]
+    if name in problem.metrics:
+        return problem.metrics[name]
     module, _, attribute = name.replace(":", ".").rpartition(".")
     if not module:
         raise ConfigError(
-            f"Unknown metric {name!r}. Known: {', '.join(METRICS)}, or your own as package.module.function."
+            f"Unknown metric {name!r}. Known for {problem.name}: {', '.join(problem.metrics)}, or your own as "
+            "package.module.function."
         )
     paths = list(sys.path)
     sys.path.append(str(Path.cwd()))
@@ -146,12 +162,6 @@ def _function(name: str) -> Function:
         raise ConfigError(f"Metric {name!r} is a {type(function).__name__}, not a function of labels and predictions.")
     found: Function = function
     return found
-
-
-def _confusion(labels: Labels, predictions: Labels) -> NDArray[np.int64]:
-    """Rows by true (first axis) and predicted class."""
-    size = max(2, int(labels.max()) + 1, int(predictions.max()) + 1)
-    return np.bincount(labels * size + predictions, minlength=size * size).reshape(size, size)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
@@ -169,6 +179,8 @@ def _agresti_min(lost: int, won: int, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def _resamples(n: int, seed: int) -> NDArray[np.int64]:
-    """Row indices drawn with replacement, (resamples, n)."""
-    return np.random.default_rng(seed).integers(0, n, size=(_RESAMPLES, n))
+def _bootstrap(figure: Callable[[NDArray[np.int64]], float], n: int, seed: int) -> tuple[float, float]:
+    """The 95 % interval of a figure of rows, from rows drawn with replacement."""
+    draws = np.random.default_rng(seed).integers(0, n, size=(_RESAMPLES, n))
+    low, high = np.quantile([figure(rows) for rows in draws], (0.025, 0.975))
+    return float(low), float(high)

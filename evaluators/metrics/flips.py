@@ -11,9 +11,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.metrics.accuracy import Figure, Labels, Logits, Metric, correct, paired_drop, score, wilson
+from evaluators.metrics.accuracy import Figure, Metric, correct, paired_drop, score, wilson
 from evaluators.metrics.bands import stretches
-from evaluators.metrics.fidelity import log_softmax
+from evaluators.metrics.calibration import log_softmax
+from evaluators.problems.base import Labels, Outputs
+from evaluators.tasks.base import Text, parted
 
 Groups: TypeAlias = Mapping[str, Sequence[int]]  # by name of a slice, its rows
 
@@ -95,7 +97,7 @@ class Flip:
     change: float
 
 
-def compared(name: str, base: Logits, model: Logits, labels: Labels | None, metric: Metric = _ACCURACY) -> Part:
+def compared(name: str, base: Outputs, model: Outputs, labels: Labels | None, metric: Metric = _ACCURACY) -> Part:
     """What changes from one model's logits (rows, classes) to the other's, on at least one row."""
     disagreement = Share.of(base.argmax(-1) != model.argmax(-1))
     if labels is None:
@@ -111,7 +113,7 @@ def compared(name: str, base: Logits, model: Logits, labels: Labels | None, metr
     return Part(name, len(base), disagreement, judged)
 
 
-def worst_first(groups: Groups, base: Logits, model: Logits, labels: Labels | None) -> list[Part]:
+def worst_first(groups: Groups, base: Outputs, model: Outputs, labels: Labels | None) -> list[Part]:
     """Every slice, by accuracy, the strongest evidence of a loss first (`Part.evidence`)."""
     parts = []
     for name, rows in groups.items():
@@ -120,7 +122,7 @@ def worst_first(groups: Groups, base: Logits, model: Logits, labels: Labels | No
     return sorted(parts, key=lambda part: part.evidence, reverse=True)
 
 
-def flips(base: Logits, model: Logits, labels: Labels | None) -> list[Flip]:
+def flips(base: Outputs, model: Outputs, labels: Labels | None) -> list[Flip]:
     """The rows whose predicted class differs, largest change first."""
     before, after = np.exp(log_softmax(base)), np.exp(log_softmax(model))
     change = np.abs(before - after).sum(-1) / 2
@@ -153,12 +155,12 @@ def by_value(values: Iterable[Any], title: str = "") -> dict[str, list[int]]:
     return groups
 
 
-def by_length(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def by_length(texts: Sequence[Text]) -> dict[str, tuple[int, ...]]:
     """Rows in about four bands of words."""
-    return _bands([len(text.split()) for text in texts], "{} words")
+    return _bands([sum(len(part.split()) for part in parted(text)) for text in texts], "{} words")
 
 
-def by_confidence(base: Logits) -> dict[str, tuple[int, ...]]:
+def by_confidence(base: Outputs) -> dict[str, tuple[int, ...]]:
     """Rows in about four bands of the base's largest probability, in whole percent."""
     sure = np.exp(log_softmax(base)).max(-1)
     return _bands(np.rint(100 * sure).astype(int).tolist(), "base {} % sure")

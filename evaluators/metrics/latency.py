@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.rounds import Protocol
-from evaluators.tasks.base import Encoded, Inputs
+from evaluators.tasks.base import Encoded, Inputs, Text
 from spaces.target import Target
 
 TIMINGS = "timings.csv"
@@ -184,7 +184,7 @@ def measure(
     contenders: Sequence[Contender],
     inputs: Sequence[Inputs],
     *,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[Text] | None = None,
     target: Target,
     rounds: int = 9,
     processes: int = 3,
@@ -276,7 +276,7 @@ def sample_inputs(encoded: Encoded, n: int = 100, *, seed: int) -> tuple[int, ..
     return tuple(sorted(int(rng.choice(stratum)) for stratum in strata))
 
 
-def _check(contenders: Sequence[Contender], inputs: Sequence[Inputs], texts: Sequence[str] | None) -> None:
+def _check(contenders: Sequence[Contender], inputs: Sequence[Inputs], texts: Sequence[Text] | None) -> None:
     twice = [name for name, count in Counter(contender.name for contender in contenders).items() if count > 1]
     if twice or not contenders:
         raise ValueError(f"Contenders need distinct names, at least one; found {twice or 'none'}.")

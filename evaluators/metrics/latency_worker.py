@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evaluators.metrics.latency import timed_inputs
 from evaluators.metrics.rounds import Clock, Contestant, Protocol, time_round
 from evaluators.runtimes.base import Runtime
-from evaluators.tasks.base import Encoded, Inputs
+from evaluators.tasks.base import Encoded, Inputs, Text, parted
 from spaces.target import Target
 
 
@@ -29,7 +29,7 @@ class Questions:
     """What a contender can be called with, per call: padded inputs, each (B, T), and the same B rows as texts."""
 
     inputs: Sequence[Inputs]
-    texts: Sequence[Sequence[str]]
+    texts: Sequence[Sequence[Text]]
 
 
 def main(plan_file: Path) -> None:
@@ -48,7 +48,7 @@ def main(plan_file: Path) -> None:
     Path(plan["out"]).write_text(json.dumps(_rounds(contestants, protocol, f"{plan['seed']}:{plan['process']}")))
 
 
-def _questions(inputs: Sequence[Mapping[str, Any]], texts: Sequence[str], batch_size: int) -> Questions:
+def _questions(inputs: Sequence[Mapping[str, Any]], texts: Sequence[Text], batch_size: int) -> Questions:
     rows = Encoded(tuple({name: _int64(values) for name, values in row.items()} for row in inputs), ())
     batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
     return Questions(rows.batches(batch_size), batches)
@@ -70,7 +70,7 @@ def _extent(argument: Any) -> int:
     if isinstance(argument, dict):
         return sum(part.size for part in argument.values())
     texts = argument[0] if isinstance(argument, tuple) else argument
-    return sum(map(len, texts))
+    return sum(len(part) for text in texts for part in parted(text))
 
 
 def _rounds(contestants: Mapping[str, Contestant], protocol: Protocol, seed: str) -> list[dict[str, Any]]:
@@ -110,11 +110,11 @@ def _in_runtime(runtime: Runtime, path: Path, target: Target, questions: Questio
 def _pipeline(path: Path, target: Target, questions: Questions) -> Contestant:
     """A checkpoint as a Hugging Face pipeline runs it: eager, fp32, no padding, inference mode."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+
+    from evaluators.models import as_it_comes
 
     torch.set_num_threads(target.threads)
-    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    model = model.to(target.device).eval()
+    model = as_it_comes(path).to(target.device)
 
     def call(inputs: Mapping[str, NDArray[np.int64]]) -> object:
         tensors = {name: torch.from_numpy(values).to(target.device) for name, values in inputs.items()}

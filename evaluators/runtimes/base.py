@@ -119,8 +119,8 @@ class Runtime(Protocol):
     steady: tuple[int, ...]
     filename: str
 
-    def template(self, model: Any) -> Template:
-        """Prepare a fine-tuned `transformers` model."""
+    def template(self, model: Any, *, pairs: bool = False) -> Template:
+        """Prepare a fine-tuned `transformers` model; `pairs`: whether it is told which tokens are of a second text."""
         ...
 
     def load(self, artefact: bytes | Path, *, threads: int, device: str = "cpu") -> Predictor:

@@ -15,13 +15,14 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from evaluators.anatomy import Anatomy
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.grades import Grades
 from evaluators.runtimes.base import PLAIN
+from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.transforms.base import apply
 from evaluators.transforms.compress import GRADES, graded
 from evaluators.transforms.standing_in import standing_in
@@ -55,7 +56,7 @@ class TorchRuntime:
     steady: tuple[int, ...] = (32,)
     filename: str = "model.safetensors"
 
-    def template(self, model: PreTrainedModel) -> "TorchTemplate":
+    def template(self, model: PreTrainedModel, *, pairs: bool = False) -> "TorchTemplate":
         """Prepare a copy of `model` in fp32."""
         return TorchTemplate(nn.Module.to(copy.deepcopy(model), "cpu", torch.float32).train(False))
 
@@ -212,7 +213,7 @@ def _read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _architecture(name: str) -> type[PreTrainedModel]:
-    found = getattr(transformers, name, None)
+    found = SentenceEncoder if name == SentenceEncoder.__name__ else getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         version = transformers.__version__
         raise ModelError(
@@ -223,8 +224,7 @@ def _architecture(name: str) -> type[PreTrainedModel]:
 
 def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object]) -> PreTrainedModel:
     """The original's structure without values: no time for random weights, no draw from the global generator."""
-    kind = architecture.config_class
-    assert kind is not None, f"{architecture.__name__} has no configuration class"
+    kind = architecture.config_class or type(AutoConfig.for_model(str(config["model_type"])))
     with torch.device("meta"):
         return architecture(kind.from_dict(dict(config)))
 

@@ -2,41 +2,60 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.metrics.accuracy import Metric
+from evaluators.problems.base import Label, Labels, Outputs, Problem
+from evaluators.problems.classes import CLASSIFICATION
+
 Inputs = Mapping[str, NDArray[np.int64]]
-# Stands for the class of a row that nobody labelled.
-UNLABELED = -1
+# What a model is told of pairs: which tokens belong to the second text.
+TYPES = "token_type_ids"
+_ALWAYS = ("input_ids", "attention_mask")
+Text: TypeAlias = str | tuple[str, str]  # or a pair of texts
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts with their class indices, in a fixed order."""
+    """Texts, or pairs of texts, with their labels, in a fixed order.
 
-    texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    Args:
+        texts: what is read.
+        labels: as `problem` means them, in plain numbers; none at all where nobody labelled any row.
+        problem: what is to be said of each row.
+    """
+
+    texts: tuple[Text, ...]
+    labels: tuple[Label, ...]
+    problem: Problem = CLASSIFICATION
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def first(self, n: int | None) -> "Rows":
-        return Rows(self.texts[:n], self.labels[:n])
+        return replace(self, texts=self.texts[:n], labels=self.labels[:n])
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
-        return Rows(tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices))
+        return replace(self, texts=tuple(self.texts[i] for i in indices), labels=_taken(self.labels, indices))
+
+    def joined(self, texts: Sequence[Text]) -> "Rows":
+        """With further texts behind, which have no labels."""
+        added = tuple(self.problem.unlabelled(self.labels[0]) for _ in texts) if self.labels else ()
+        return replace(self, texts=(*self.texts, *texts), labels=(*self.labels, *added))
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the rows and their order; recorded with every figure."""
         digest = hashlib.sha256()
-        for text, label in zip(self.texts, self.labels, strict=True):
-            digest.update(f"{label}\t{text}\n".encode())
+        for text, label in zip(self.texts, self.labels or ("",) * len(self), strict=True):
+            shown = "\t".join(map(str, (label, *parted(text))))
+            digest.update(f"{shown}\n".encode())
         return digest.hexdigest()
 
 
@@ -57,14 +76,18 @@ class Task(Protocol):
 
     Attributes:
         name: as in `--task`, or the file's stem.
-        classes: names of the classes, in the order of their indices.
-        metric: name of the metric (see metrics/accuracy.py), or a dotted path to the user's own.
+        problem: what is to be said of each row.
+        pairs: whether a row is a pair of texts.
+        classes: names of the classes or labels, in the order of the model's outputs; of a number, its name.
+        metric: of the task, larger is better.
         max_length: tokens beyond it are cut, unless the user asks for another length.
     """
 
     name: str
+    problem: Problem
+    pairs: bool
     classes: tuple[str, ...]
-    metric: str
+    metric: Metric
     max_length: int
 
     def splits(self, seed: int) -> Splits:
@@ -77,18 +100,37 @@ class Encoded:
     """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids."""
 
     inputs: tuple[Inputs, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     pad_id: int = 0
+    problem: Problem = CLASSIFICATION
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, n: int | None) -> "Encoded":
-        return Encoded(self.inputs[:n], self.labels[:n], self.pad_id)
+        return replace(self, inputs=self.inputs[:n], labels=self.labels[:n])
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
-        return Encoded(tuple(self.inputs[i] for i in indices), tuple(self.labels[i] for i in indices), self.pad_id)
+        return replace(self, inputs=tuple(self.inputs[i] for i in indices), labels=_taken(self.labels, indices))
+
+    def labelled(self) -> "Encoded":
+        """The rows that have a label."""
+        return self.take(np.flatnonzero(self.problem.labelled(self.truth)).tolist())
+
+    @cached_property
+    def truth(self) -> Labels:
+        """The labels as an array, (rows, ...)."""
+        return np.asarray(self.labels)
+
+    def truth_or(self, original: Outputs) -> Labels:
+        """What answers are held against: the labels or, where nobody labelled any row, what the original says."""
+        return self.truth if self.labels else self.problem.predictions(original)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether models are told which tokens belong to a second text."""
+        return bool(self.inputs) and TYPES in self.inputs[0]
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -100,20 +142,30 @@ class Encoded:
         return [_pad(self.inputs[start : start + size], self.pad_id) for start in range(0, len(self.inputs), size)]
 
 
-def encode(
-    rows: Rows, tokenizer: Any, max_length: int, names: tuple[str, ...] = ("input_ids", "attention_mask")
-) -> Encoded:
+def parted(text: Text) -> tuple[str, ...]:
+    """A text alone, or both of a pair."""
+    return (text,) if isinstance(text, str) else tuple(text)
+
+
+def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise at real lengths.
+
+    Token types are kept where rows are pairs and the tokenizer tells the two apart: else models fill in the same zeros.
 
     Args:
         rows: texts and labels.
         tokenizer: of `transformers`.
         max_length: tokens beyond it are cut.
-        names: the model's inputs to keep; `token_type_ids` only on request, because models fill in the same zeros.
     """
-    columns = tokenizer(list(rows.texts), truncation=True, max_length=max_length, padding=False)
+    parts = [list(part) for part in zip(*map(parted, rows.texts), strict=True)] or [[]]
+    columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False)
+    names = [*_ALWAYS, *([TYPES] if len(parts) > 1 and TYPES in columns else [])]
     inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
-    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0)
+    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem)
+
+
+def _taken(labels: tuple[Label, ...], indices: Sequence[int]) -> tuple[Label, ...]:
+    return tuple(labels[i] for i in indices) if labels else ()
 
 
 def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:

@@ -1,46 +1,158 @@
-"""A text and a label column made into classes. Knows what a usable row is; knows no file formats."""
+"""Columns of a table made into labelled rows. Knows what a usable row is; knows no file formats."""
 
 import difflib
 import math
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Literal
 
-from evaluators.tasks.splits import FEWEST_ROWS
-from spaces.errors import DataError
+from evaluators.answers import SEPARATOR
+from evaluators.metrics.accuracy import Metric
+from evaluators.problems.base import Label, Problem
+from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.embeddings import EMBEDDINGS
+from evaluators.problems.labels import MULTI_LABEL
+from evaluators.problems.value import Regression
+from evaluators.tasks.base import Splits, Text
+from evaluators.tasks.splits import DEFAULT_SIZES, FEWEST_ROWS, SplitSizes, split
+from spaces.errors import ConfigError, DataError
 
 _FEWEST_PER_CLASS = 5  # one for each split
+_STRATA = 5
+# Combinations of labels that fewer rows have are put together when rows are shared out.
+_RARE = 25
+PROBLEMS = ("classification", "multi-label", "regression", "embeddings")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read.
+
+    Args:
+        text: column of the texts.
+        pair: column of second texts, where rows are pairs.
+        label: column of the labels.
+        problem: one of PROBLEMS.
+        metric: see metrics/accuracy.py; None: the problem's first.
+        goal: of the metric.
+        sizes: of the splits.
+    """
+
+    text: str = "text"
+    pair: str | None = None
+    label: str = "label"
+    problem: str = PROBLEMS[0]
+    metric: str | None = None
+    goal: Literal["max", "min"] = "max"
+    sizes: SplitSizes = DEFAULT_SIZES
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """By configuration key, the columns that there must be."""
+        pair = {} if self.pair is None else {"pair": self.pair}
+        label = {} if self.problem == EMBEDDINGS.name else {"label": self.label}
+        return {"text": self.text, **pair, **label}
+
+    def of(
+        self, columns: Mapping[str, Sequence[object]], source: str, names: Sequence[str] | None = None
+    ) -> "LabelledTexts":
+        """The rows of a table that has all `columns` (see `labelled_texts`)."""
+        seconds = None if self.pair is None else columns[self.pair]
+        texts, labels = columns[self.text], columns[self.label] if "label" in self.columns else ()
+        return labelled_texts(texts, labels, source, names, seconds=seconds, problem=self.problem)
+
+    def judged(self, problem: Problem) -> Metric:
+        """The metric that is asked for.
+
+        Raises:
+            ConfigError: no such metric, or a function that cannot be imported.
+        """
+        return Metric.named(self.metric or next(iter(problem.metrics)), problem, self.goal)
+
+
+DEFAULT = Reading()
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts with class indices into `classes`."""
+    """Texts with their labels, and how they are judged.
 
-    texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    Args:
+        texts: one per row.
+        labels: in plain numbers, as `problem` means them; empty where there are none.
+        classes: names of the classes or labels; of a number what it is called; none of vectors.
+        problem: what is to be said of each row.
+        strata: groups that every split has its share of; None: the classes.
+    """
+
+    texts: tuple[Text, ...]
+    labels: tuple[Label, ...]
     classes: tuple[str, ...]
+    problem: Problem = CLASSIFICATION
+    strata: tuple[int, ...] | None = None
+
+    def splits(self, seed: int, sizes: SplitSizes) -> Splits:
+        """Stratified, de-duplicated, disjoint; the same for the same seed.
+
+        Raises:
+            DataError: too few distinct rows, or splits too large.
+        """
+        return split(self.texts, self.labels, seed, sizes, problem=self.problem, strata=self.strata)
 
 
 def labelled_texts(
-    texts: Sequence[object], labels: Sequence[object], source: str, names: Sequence[str] | None = None
+    texts: Sequence[object],
+    labels: Sequence[object],
+    source: str,
+    names: Sequence[str] | None = None,
+    *,
+    seconds: Sequence[object] | None = None,
+    problem: str = PROBLEMS[0],
 ) -> LabelledTexts:
-    """Check every row and number the classes.
+    """Check every row and bring its label into plain numbers.
 
     Args:
         texts: one per row; must be strings.
-        labels: strings, integers or booleans; classes are sorted, as numbers if all are integers.
+        labels: classes as strings, integers or booleans, which are sorted, as numbers if all are integers; several
+            labels of a row as a list, or as a text that parts them by `|`; numbers.
         source: what the messages call the rows' origin.
         names: classes of integer labels, where the source knows them.
+        seconds: second texts, where rows are pairs.
+        problem: one of PROBLEMS.
 
     Raises:
-        DataError: an empty text, a missing label, fewer than 50 rows, one class only, a class with hardly any rows.
+        DataError: an empty text, a missing label, fewer than 50 rows, labels that are all the same, a class with hardly
+            any rows.
+        ConfigError: no such problem.
     """
+    for column in (texts, *([] if seconds is None else [seconds])):
+        for row, text in enumerate(column, start=1):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"{source}: row {row} has no text (found {text!r}). Remove the row or fill it in.")
+    if len(texts) < FEWEST_ROWS:
+        raise DataError(f"{source} has {len(texts)} rows; at least {FEWEST_ROWS} are needed. Add rows.")
+    read: tuple[Text, ...] = tuple(map(str, texts))
+    if seconds is not None:
+        read = tuple(zip(map(str, texts), map(str, seconds), strict=True))
+    if problem == EMBEDDINGS.name:
+        return LabelledTexts(read, (), (), EMBEDDINGS)
+    if problem == "regression":
+        return _numbers(read, labels, source)
+    if problem == "multi-label":
+        return _several(read, labels, source, names)
+    if problem not in PROBLEMS:
+        near = difflib.get_close_matches(problem, PROBLEMS, n=1, cutoff=0.0)
+        raise ConfigError(f"task.problem: no {problem!r}; known are {', '.join(PROBLEMS)}. Did you mean {near[0]!r}?")
+    return _one_each(read, labels, source, names)
+
+
+def _one_each(
+    texts: tuple[Text, ...], labels: Sequence[object], source: str, names: Sequence[str] | None
+) -> LabelledTexts:
     keys = [class_of(label, row, source) for row, label in enumerate(labels, start=1)]
-    for row, text in enumerate(texts, start=1):
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{source}: row {row} has no text (found {text!r}). Remove the row or fill it in.")
-    if len(keys) < FEWEST_ROWS:
-        raise DataError(f"{source} has {len(keys)} rows; at least {FEWEST_ROWS} are needed. Add rows.")
     classes = sorted(set(keys), key=_order)
     if len(classes) < 2:
         raise DataError(f"{source}: every row has the label {classes[0]!r}. A classifier needs at least two classes.")
@@ -48,11 +160,40 @@ def labelled_texts(
     if count < _FEWEST_PER_CLASS:
         raise DataError(
             f"{source}: label {rarest!r} has {count} rows, a class needs at least {_FEWEST_PER_CLASS}. "
-            "Add rows or merge classes; labels are classes, not scores."
+            "Add rows or merge classes; if labels are numbers to be predicted, set task.problem to regression."
         )
     indices = {key: index for index, key in enumerate(classes)}
-    shown = [names[int(key)] if names else key for key in classes]
-    return LabelledTexts(tuple(map(str, texts)), tuple(indices[key] for key in keys), tuple(shown))
+    return LabelledTexts(texts, tuple(indices[key] for key in keys), _shown(classes, names))
+
+
+def _several(
+    texts: tuple[Text, ...], labels: Sequence[object], source: str, names: Sequence[str] | None
+) -> LabelledTexts:
+    rows = [_labels_of(label, row, source) for row, label in enumerate(labels, start=1)]
+    counts = Counter(label for row in rows for label in row)
+    classes = sorted(counts, key=_order)
+    if not classes:
+        raise DataError(f"{source}: no row has any label. Give lists of labels, or texts that part them by '|'.")
+    rarest = min(classes, key=counts.__getitem__)
+    if counts[rarest] < _FEWEST_PER_CLASS:
+        raise DataError(
+            f"{source}: label {rarest!r} is on {counts[rarest]} rows, a label needs at least {_FEWEST_PER_CLASS}. "
+            "Add rows, or leave the label out."
+        )
+    there = tuple(tuple(int(label in row) for label in classes) for row in rows)
+    common = {each: place for place, (each, n) in enumerate(Counter(there).most_common(), start=1) if n >= _RARE}
+    strata = tuple(common.get(each, 0) for each in there)
+    return LabelledTexts(texts, there, _shown(classes, names), MULTI_LABEL, strata)
+
+
+def _numbers(texts: tuple[Text, ...], labels: Sequence[object], source: str) -> LabelledTexts:
+    values = tuple(_number_of(label, row, source) for row, label in enumerate(labels, start=1))
+    if min(values) == max(values):
+        raise DataError(f"{source}: every row has the number {values[0]:g}. There is nothing to predict.")
+    order = sorted(range(len(values)), key=values.__getitem__)
+    strata = dict(zip(order, (_STRATA * place // len(order) for place in range(len(order))), strict=True))
+    scale = statistics.pstdev(values)
+    return LabelledTexts(texts, values, ("value",), Regression(scale), tuple(strata[row] for row in range(len(values))))
 
 
 def check_columns(wanted: dict[str, str], found: Sequence[str], source: str) -> None:
@@ -70,6 +211,31 @@ def check_columns(wanted: dict[str, str], found: Sequence[str], source: str) -> 
         raise DataError(f"{source} has no column {column!r}; it has {listed}. {hint}Set task.{key} to a column's name.")
 
 
+def _shown(classes: Sequence[str], names: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(names[int(key)] if names else key for key in classes)
+
+
+def _labels_of(label: object, row: int, source: str) -> frozenset[str]:
+    """The names of a row's labels; an empty list or text has none."""
+    if isinstance(label, str):
+        return frozenset(part.strip() for part in label.split(SEPARATOR) if part.strip())
+    if not isinstance(label, list | tuple):
+        raise DataError(
+            f"{source}: row {row} has the labels {label!r}; write a list, or a text that parts them by '{SEPARATOR}'."
+        )
+    return frozenset(map(class_of, label, repeat(row), repeat(source)))
+
+
+def _number_of(label: object, row: int, source: str) -> float:
+    try:
+        value = float(label)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{source}: row {row} has no number (found {label!r}). Remove the row or fill it in.")
+    return value
+
+
 def class_of(label: object, row: int, source: str) -> str:
     """A label's class name; whole numbers stored as floats are integers (a column with gaps becomes one)."""
     if isinstance(label, float) and label.is_integer():
@@ -78,7 +244,10 @@ def class_of(label: object, row: int, source: str) -> str:
     if label is None or not name or name.casefold() == "nan" or (isinstance(label, float) and math.isnan(label)):
         raise DataError(f"{source}: row {row} has no label (found {label!r}). Remove the row or fill it in.")
     if not isinstance(label, str | int):
-        raise DataError(f"{source}: row {row} has the label {label!r}; labels are names or whole numbers.")
+        raise DataError(
+            f"{source}: row {row} has the label {label!r}; labels are names or whole numbers. "
+            "Set task.problem to multi-label or regression if that is what they are."
+        )
     return name
 
 

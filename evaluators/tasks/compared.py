@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.metrics.accuracy import Labels
-from evaluators.tasks.base import UNLABELED, Rows, Task
+from evaluators.problems.base import Labels
+from evaluators.tasks.base import Rows, Task, Text
 from evaluators.tasks.columns import check_columns, class_of
 from evaluators.tasks.files import Columns, read_columns, unlabeled_texts
 from spaces.errors import DataError
@@ -26,7 +26,7 @@ class Compared:
         values: of the column that slices are made by; None where none was asked for.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[Text, ...]
     labels: Labels | None
     what: str
     values: tuple[str, ...] | None = None
@@ -46,8 +46,7 @@ class Compared:
     @property
     def rows(self) -> Rows:
         """As models read them."""
-        labels = (UNLABELED,) * len(self.texts) if self.labels is None else tuple(self.labels.tolist())
-        return Rows(self.texts, labels)
+        return Rows(self.texts, () if self.labels is None else tuple(self.labels.tolist()))
 
 
 def of_split(task: Task, split: str, seed: int, file: Path | None = None, column: str | None = None) -> Compared:
@@ -91,7 +90,7 @@ def of_file(path: Path, classes: Sequence[str] | None, column: str | None = None
     return Compared(tuple(map(str, texts)), labels, what, values)
 
 
-def _values(path: Path, column: str, texts: Sequence[str]) -> tuple[str, ...]:
+def _values(path: Path, column: str, texts: Sequence[Text]) -> tuple[str, ...]:
     """What the file's column says of each text; of equal texts, what it says of the first, as splits take that row."""
     columns = read_columns(path)
     check_columns({"slice": column}, list(columns), str(path))

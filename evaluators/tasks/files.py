@@ -6,38 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evaluators.tasks.base import Splits
-from evaluators.tasks.columns import check_columns, labelled_texts
-from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
+from evaluators.tasks.columns import DEFAULT, Reading, check_columns
 from spaces.errors import DataError
 
 Columns = Mapping[str, Sequence[object]]
 
 
 class FileTask:
-    """One text and one label column of a file; classes are sorted."""
+    """Columns of a file; classes are sorted."""
 
     max_length = 128
 
-    def __init__(
-        self,
-        path: str | Path,
-        text: str = "text",
-        label: str = "label",
-        metric: str = "accuracy",
-        sizes: SplitSizes = DEFAULT_SIZES,
-    ) -> None:
+    def __init__(self, path: str | Path, reading: Reading = DEFAULT) -> None:
         """Read and check the whole file.
 
         Raises:
             DataError: no such file, an unknown or damaged format, a missing column, or rows that cannot be used.
+            ConfigError: no such problem or metric.
         """
         columns = read_columns(Path(path))
-        check_columns({"text": text, "label": label}, list(columns), str(path))
-        self._rows = labelled_texts(columns[text], columns[label], str(path))
-        self._sizes = sizes
+        check_columns(reading.columns, list(columns), str(path))
+        self._rows = reading.of(columns, str(path))
+        self._sizes = reading.sizes
         self.name = Path(path).stem
         self.classes = self._rows.classes
-        self.metric = metric
+        self.problem = self._rows.problem
+        self.pairs = reading.pair is not None
+        self.metric = reading.judged(self.problem)
 
     def splits(self, seed: int) -> Splits:
         """Stratified, de-duplicated, disjoint; the same for the same seed.
@@ -45,7 +40,7 @@ class FileTask:
         Raises:
             DataError: too few distinct rows, or splits too large.
         """
-        return split(self._rows.texts, self._rows.labels, seed, self._sizes)
+        return self._rows.splits(seed, self._sizes)
 
 
 def read_columns(path: Path) -> Columns:

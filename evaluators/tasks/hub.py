@@ -8,13 +8,12 @@ from typing import Any
 import datasets
 
 from evaluators.tasks.base import Splits
-from evaluators.tasks.columns import check_columns, labelled_texts
-from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
+from evaluators.tasks.columns import DEFAULT, Reading, check_columns
 from spaces.errors import DataError
 
 
 class HubTask:
-    """One text and one label column of one labelled part (`split`) of a data set; its own classes in their order."""
+    """Columns of one labelled part (`split`) of a data set; its own classes in their order."""
 
     max_length = 128
 
@@ -22,30 +21,30 @@ class HubTask:
         self,
         dataset: str,
         config: str | None = None,
-        text: str = "text",
-        label: str = "label",
-        metric: str = "accuracy",
+        reading: Reading = DEFAULT,
         *,
         split: str = "train",
-        sizes: SplitSizes = DEFAULT_SIZES,
     ) -> None:
         """Download and check the data.
 
         Raises:
             DataError: the data set cannot be had, a column is missing, or rows cannot be used.
+            ConfigError: no such problem or metric.
         """
         source = f"{dataset}/{config}" if config else dataset
         table = _load(dataset, config, split)
-        check_columns({"text": text, "label": label}, table.column_names, source)
-        feature, labels = table.features[label], list(table[label])
-        names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-        if names:
-            labels = [None if value is None or value < 0 else value for value in labels]  # -1: withheld
-        self._rows = labelled_texts(list(table[text]), labels, source, names)
-        self._sizes = sizes
+        check_columns(reading.columns, table.column_names, source)
+        columns = {name: list(table[name]) for name in reading.columns.values()}
+        names = _names(table.features[reading.label]) if reading.label in columns else None
+        if names:  # -1: withheld
+            columns[reading.label] = [None if value == -1 else value for value in columns[reading.label]]
+        self._rows = reading.of(columns, source, names)
+        self._sizes = reading.sizes
         self.name = source.strip("/").replace("/", "-")
         self.classes = self._rows.classes
-        self.metric = metric
+        self.problem = self._rows.problem
+        self.pairs = reading.pair is not None
+        self.metric = reading.judged(self.problem)
 
     def splits(self, seed: int) -> Splits:
         """Stratified, de-duplicated, disjoint; the same for the same seed.
@@ -53,7 +52,13 @@ class HubTask:
         Raises:
             DataError: too few distinct rows, or splits too large.
         """
-        return split(self._rows.texts, self._rows.labels, seed, self._sizes)
+        return self._rows.splits(seed, self._sizes)
+
+
+def _names(feature: Any) -> list[str] | None:
+    """Of classes that are stored as numbers, one or several a row."""
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
+    return list(inner.names) if isinstance(inner, datasets.ClassLabel) else None
 
 
 def _load(dataset: str, config: str | None, part: str) -> Any:

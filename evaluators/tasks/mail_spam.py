@@ -12,6 +12,9 @@ from email.message import Message
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 
+from evaluators.metrics.accuracy import Metric
+from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits
 from evaluators.tasks.download import Archive, fetch
 from evaluators.tasks.near_duplicates import without_near_duplicates
@@ -31,10 +34,12 @@ class MailSpam:
 
     name = "mail-spam"
     classes: tuple[str, ...] = ("ham", "spam")
+    problem: Problem = CLASSIFICATION
+    pairs = False
     max_length = 512
 
     def __init__(self, sizes: SplitSizes = DEFAULT_SIZES, metric: str = "accuracy") -> None:
-        self.metric = metric
+        self.metric = Metric.named(metric)
         self._sizes = sizes
 
     def splits(self, seed: int) -> Splits:

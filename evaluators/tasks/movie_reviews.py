@@ -8,6 +8,9 @@ by the source distribution of vaderSentiment 2.5.
 import tempfile
 from pathlib import Path
 
+from evaluators.metrics.accuracy import Metric
+from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits
 from evaluators.tasks.download import Archive, extract, fetch
 from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
@@ -27,10 +30,12 @@ class MovieReviews:
 
     name = "movie-reviews"
     classes: tuple[str, ...] = ("negative", "positive")
+    problem: Problem = CLASSIFICATION
+    pairs = False
     max_length = 128
 
     def __init__(self, sizes: SplitSizes = DEFAULT_SIZES, metric: str = "accuracy") -> None:
-        self.metric = metric
+        self.metric = Metric.named(metric)
         self._sizes = sizes
 
     def splits(self, seed: int) -> Splits:

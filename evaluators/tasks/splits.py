@@ -1,11 +1,13 @@
-"""Five disjoint splits of labelled texts. Knows rows, classes and a seed; knows nothing of where rows come from."""
+"""Five disjoint splits of labelled texts. Knows rows, strata and a seed; knows nothing of where rows come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evaluators.tasks.base import Rows, Splits
+from evaluators.problems.base import Label, Problem
+from evaluators.problems.classes import CLASSIFICATION
+from evaluators.tasks.base import Rows, Splits, Text, parted
 from spaces.errors import DataError
 
 FEWEST_ROWS = 50
@@ -43,16 +45,26 @@ class SplitSizes:
 DEFAULT_SIZES = SplitSizes()
 
 
-def split(texts: Sequence[str], labels: Sequence[int], seed: int, sizes: SplitSizes = DEFAULT_SIZES) -> Splits:
+def split(
+    texts: Sequence[Text],
+    labels: Sequence[Label],
+    seed: int,
+    sizes: SplitSizes = DEFAULT_SIZES,
+    *,
+    problem: Problem = CLASSIFICATION,
+    strata: Sequence[int] | None = None,
+) -> Splits:
     """Stratified, disjoint splits of the distinct rows, each in random order, so that its first rows are a fair sample.
 
     Texts that differ in case or white space only are one row; where their labels disagree, none.
 
     Args:
         texts: none may be empty.
-        labels: class indices.
+        labels: as the problem means them; empty: there are none.
         seed: draws the splits.
         sizes: rows per split.
+        problem: what is to be said of each row.
+        strata: groups that every split has its share of; None: the classes.
 
     Raises:
         DataError: an empty text, one class only, fewer than 50 distinct rows, a class too rare or splits too large.
@@ -60,44 +72,44 @@ def split(texts: Sequence[str], labels: Sequence[int], seed: int, sizes: SplitSi
     kept = _distinct(texts, labels)
     if len(kept) < FEWEST_ROWS:
         raise DataError(f"{len(kept)} distinct rows; at least {FEWEST_ROWS} are needed. Add rows.")
-    if len(set(labels)) < 2:
-        raise DataError(f"All {len(labels)} rows have the same label. A classifier needs at least two classes.")
+    if labels and len(set(labels)) < 2:
+        raise DataError(f"All {len(labels)} rows have the same label. There must be at least two to tell apart.")
     rng = np.random.default_rng(seed)
     kept = [kept[i] for i in rng.permutation(len(kept))]
-    pools = {label: [row for row in kept if labels[row] == label] for label in sorted(set(labels))}
-    chosen = {name: _draw(pools, size) for name, size in sizes.resolve(len(kept)).items()}
-    for label, pool in pools.items():
-        if not pool:
+    groups = strata or labels or (0,) * len(texts)
+    pools = {group: [row for row in kept if groups[row] == group] for group in sorted(set(groups))}
+    chosen = {name: _draw(list(pools.values()), size) for name, size in sizes.resolve(len(kept)).items()}
+    for group, pool in pools.items():
+        if not pool and strata is None:
             raise DataError(
-                f"Class {label} has too few distinct rows for five splits. Add rows, or merge it with another."
+                f"Class {group} has too few distinct rows for five splits. Add rows, or merge it with another."
             )
     chosen["train"] = [row for pool in pools.values() for row in pool]
-    return Splits(**{name: _rows(texts, labels, rng.permutation(rows).tolist()) for name, rows in chosen.items()})
+    whole = Rows(tuple(texts), tuple(labels), problem)
+    return Splits(**{name: whole.take(rng.permutation(rows).tolist()) for name, rows in chosen.items()})
 
 
-def _distinct(texts: Sequence[str], labels: Sequence[int]) -> list[int]:
+def _distinct(texts: Sequence[Text], labels: Sequence[Label]) -> list[int]:
     """The first row of each distinct text whose rows agree in label."""
     first: dict[str, int] = {}
     disputed: set[str] = set()
     for row, text in enumerate(texts):
-        key = " ".join(text.casefold().split())
-        if not key:
+        parts = [" ".join(part.casefold().split()) for part in parted(text)]
+        key = "\n".join(parts)
+        if not all(parts):
             raise DataError(f"Row {row + 1} has an empty text. Remove it.")
-        if labels[first.setdefault(key, row)] != labels[row]:
+        same = first.setdefault(key, row)
+        if labels and labels[same] != labels[row]:
             disputed.add(key)
     return [row for key, row in first.items() if key not in disputed]
 
 
-def _draw(pools: dict[int, list[int]], size: int) -> list[int]:
-    """Take `size` rows out of the classes' pools in proportion to what they hold (largest remainders first)."""
-    total = sum(map(len, pools.values()))
-    exact = {label: size * len(pool) / total for label, pool in pools.items()}
-    counts = {label: int(share) for label, share in exact.items()}
-    by_remainder = sorted(pools, key=lambda label: counts[label] - exact[label])
-    for label in by_remainder[: size - sum(counts.values())]:
-        counts[label] += 1
-    return [pools[label].pop() for label, count in counts.items() for _ in range(count)]
-
-
-def _rows(texts: Sequence[str], labels: Sequence[int], order: Sequence[int]) -> Rows:
-    return Rows(tuple(texts[row] for row in order), tuple(labels[row] for row in order))
+def _draw(pools: Sequence[list[int]], size: int) -> list[int]:
+    """Take `size` rows out of the pools in proportion to what they hold (largest remainders first)."""
+    total = sum(map(len, pools))
+    exact = [size * len(pool) / total for pool in pools]
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(pools)), key=lambda place: counts[place] - exact[place])
+    for place in by_remainder[: size - sum(counts)]:
+        counts[place] += 1
+    return [pool.pop() for pool, count in zip(pools, counts, strict=True) for _ in range(count)]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.pieces import Content
-from evaluators.tasks.base import UNLABELED
+from evaluators.problems.base import Label
+from evaluators.problems.classes import UNLABELED
 
 # What turns a sentence around or weighs its parts against each other.
 NEGATIONS = frozenset(
@@ -52,7 +53,7 @@ def _goes(piece: str, words: frozenset[str], marked: bool) -> bool:
     return (begins and bare.lower() in words) or (bare != "" and LIGHT.issuperset(bare))
 
 
-def presence_weights(rows: Sequence[Sequence[int]], labels: Sequence[int], tokens: int) -> NDArray[np.float64]:
+def presence_weights(rows: Sequence[Sequence[int]], labels: Sequence[Label], tokens: int) -> NDArray[np.float64]:
     """Absolute weight of each token's presence, (tokens,); one classifier per class, the largest of their weights.
 
     Args:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from evaluators.problems.base import Problem
 from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import (
     Descent,
@@ -66,7 +66,7 @@ def finetune(
 
     Args:
         model: a `transformers` sequence classifier; stays as it was.
-        train: tokenised rows with class indices.
+        train: tokenised rows with labels.
         settings: schedule and sizes.
         seed: draws batches and dropout.
         device: where to train.
@@ -126,15 +126,14 @@ def average(models: Sequence[Any]) -> Any:
 
 def _loss(model: Any, rows: Encoded, device: str, half: bool, consistency: float) -> Tensor:
     times = 2 if consistency else 1
-    labels = torch.tensor(rows.labels, device=device).repeat(times)  # (times * B,)
+    labels = torch.cat([torch.tensor(rows.labels, device=device)] * times)  # (times * B, ...)
     inputs = {name: values.repeat(times, 1) for name, values in as_batch(rows, device).items()}
     with in_bf16(device, half):
         logits = model(**inputs).logits.float()  # (times * B, C)
-    loss = functional.cross_entropy(logits, labels)
-    return loss + consistency * _divergence(*logits.chunk(2)) if consistency else loss
+    loss = rows.problem.losses(logits, labels).mean()
+    return loss + consistency * _apart(rows.problem, *logits.chunk(2)) if consistency else loss
 
 
-def _divergence(left: Tensor, right: Tensor) -> Tensor:
-    """Mean over rows of the Kullback-Leibler divergences in either direction, of logits (B, C)."""
-    one, other = left.log_softmax(-1), right.log_softmax(-1)
-    return ((one.exp() - other.exp()) * (one - other)).sum(-1).mean() / 2
+def _apart(problem: Problem, one: Tensor, other: Tensor) -> Tensor:
+    """Mean over rows and both directions of the divergences between two answers (B, C)."""
+    return (problem.divergences(one, other) + problem.divergences(other, one)).mean() / 2

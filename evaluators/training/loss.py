@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
 from evaluators.training.teacher import Answers
 
 LayerMap: TypeAlias = Mapping[int, int]  # from a student's layer to the teacher's whose states it shall reproduce
@@ -31,25 +33,33 @@ class LossWeights:
 
 
 def distillation_loss(
-    student: Answers, teacher: Answers, layer_map: LayerMap, labels: Tensor, mask: Tensor, weights: LossWeights
+    student: Answers,
+    teacher: Answers,
+    layer_map: LayerMap,
+    labels: Tensor,
+    mask: Tensor,
+    weights: LossWeights,
+    problem: Problem = CLASSIFICATION,
 ) -> Tensor:
-    """mean_n ((1 - h_n) T^2 KL(t_n || s_n) + h_n CE_n) + hidden * mean_l MSE_l + attention * mean_l (1 - cos_l).
+    """mean_n ((1 - h_n) D_n + h_n L_n) + hidden * mean_l MSE_l + attention * mean_l (1 - cos_l).
 
-    t_n and s_n are softmaxes of row n at temperature T (Hinton et al. 2015, arXiv 1503.02531); h_n is `hard_labels`
-    where it has a label, else 0. MSE_l is over real tokens and the width of a layer's output (Jiao et al. 2020, arXiv
-    1909.10351), cos_l over real query tokens of its attention (Kim and Hassan 2020, arXiv 2010.13382).
+    D_n is row n's divergence from the teacher at a temperature, L_n its loss on the label, both as the problem has
+    them; h_n is `hard_labels` where it has a label, else 0. MSE_l is over real tokens and the width of a layer's output
+    (Jiao et al. 2020, arXiv 1909.10351), cos_l over real query tokens of its attention (Kim and Hassan 2020, arXiv
+    2010.13382).
 
     Args:
         student: about B rows; its hidden states are as wide as the teacher's and may end after the first tokens.
         teacher: about the same rows.
         layer_map: layers to compare; one whose states the student lacks is left out of the mean.
-        labels: (B,), -1 where there is none.
+        labels: (B, ...).
         mask: (B, T), 1 at real tokens.
         weights: of the terms.
+        problem: what answers mean.
     """
-    share = weights.hard_labels * (labels >= 0)  # (B,)
-    entropy = functional.cross_entropy(student.logits, labels, ignore_index=-1, reduction="none")  # (B,)
-    loss = ((1 - share) * _divergence(student.logits, teacher.logits, weights.temperature) + share * entropy).mean()
+    share: Tensor = weights.hard_labels * problem.labelled(labels)  # (B,)
+    apart = problem.divergences(teacher.logits, student.logits, weights.temperature)  # (B,)
+    loss: Tensor = ((1 - share) * apart + share * problem.losses(student.logits, labels)).mean()
     states = [(student.hidden[s], teacher.hidden[t]) for s, t in layer_map.items() if s in student.hidden]
     if states:
         loss = loss + weights.hidden * torch.stack([_squared_error(*pair, mask) for pair in states]).mean()
@@ -57,11 +67,6 @@ def distillation_loss(
     if maps:
         loss = loss + weights.attention * torch.stack([_turned(*pair, mask) for pair in maps]).mean()
     return loss
-
-
-def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    s, t = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)  # (B, C)
-    return temperature**2 * (t.exp() * (t - s)).sum(-1)  # (B,)
 
 
 def _squared_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evaluators.tasks.base import Text, parted
+
 _JOINED = 0.6  # share of texts that are parts of two; of the others some words are left out
 _LEFT_OUT = 0.2
 
 
-def mixed(texts: Sequence[str], times: int, seed: int) -> tuple[str, ...]:
-    """`times` new texts for each one of `texts`, about as long; the same for the same seed.
+def mixed(texts: Sequence[Text], times: int, seed: int) -> tuple[Text, ...]:
+    """`times` new texts for each one of `texts`, about as long; the same for the same seed. Of a pair one text changes.
 
     Args:
         texts: with words separated by white space; from others no new ones come.
@@ -22,10 +24,23 @@ def mixed(texts: Sequence[str], times: int, seed: int) -> tuple[str, ...]:
         seed: draws partners, cuts and words.
     """
     rng = np.random.default_rng(seed)
-    rows = [text.split() for text in texts]
-    made = [_made(words, rows[rng.integers(len(rows))], rng) for _ in range(times) for words in rows if len(words) > 1]
+    rows = [[part.split() for part in parted(text)] for text in texts]
+    found = dict[Text, None]()
+    for _ in range(times):
+        for row in rows:
+            place = int(rng.integers(len(row))) if len(row) > 1 else 0
+            if len(row[place]) > 1:
+                made = _made(row[place], rows[rng.integers(len(rows))][place], rng)
+                found[_text([*row[:place], made, *row[place + 1 :]])] = None
     known = set(texts)
-    return tuple(text for text in dict.fromkeys(" ".join(words) for words in made) if text and text not in known)
+    return tuple(text for text in found if all(parted(text)) and text not in known)
+
+
+def _text(parts: Sequence[Sequence[str]]) -> Text:
+    if len(parts) == 1:
+        return " ".join(parts[0])
+    first, second = (" ".join(words) for words in parts)
+    return first, second
 
 
 def _made(words: Sequence[str], others: Sequence[str], rng: np.random.Generator) -> list[str]:

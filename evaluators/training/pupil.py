@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import layer_names
-from evaluators.metrics.fidelity import agreement, mean_kl
+from evaluators.problems.base import agreement, mean_divergence
 from evaluators.tasks.base import Encoded
 from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts
@@ -88,10 +88,10 @@ class Pupil:
         if read is not None:  # states of the same tokens are compared
             theirs, mask = theirs.of_tokens(read.of), read.mask
         labels = torch.tensor(rows.labels, device=self._device)
-        return distillation_loss(own, theirs, self._map, labels, mask, self._weights)
+        return distillation_loss(own, theirs, self._map, labels, mask, self._weights, self._rows.problem)
 
     def exam(self, rows: Sequence[int]) -> tuple[float, float]:
-        """On the rows with these indices, in fp32: mean KL divergence from the teacher, and share of equal answers.
+        """On the rows with these indices, in fp32: mean divergence from the teacher, and share of equal answers.
 
         Raises:
             ConfigError: training diverged.
@@ -103,7 +103,8 @@ class Pupil:
         if not np.isfinite(logits).all():
             raise ConfigError("Training diverged: the student's logits are no longer finite. Lower learning_rate.")
         original = self._teacher.logits[order].cpu().numpy()
-        return mean_kl(original, logits), agreement(original, logits)
+        problem = self._rows.problem
+        return mean_divergence(problem, original, logits), agreement(problem, original, logits)
 
     def _answers(self, batch: Sequence[int], hidden: Sequence[int] = ()) -> Answers:
         with observed(self._model, hidden) as answers:

@@ -1,6 +1,7 @@
 """The default sampler: what a surrogate expects most of, and TPE for every fifth design. Knows the record, no model.
 
-TPE finds regions that nobody thought of. Without foresight, slightly changed children of front members fill the front.
+It begins with a few uniform designs and with those that are foreseen to make the best front. TPE finds regions that
+nobody thought of. Without foresight, slightly changed children of front members fill the front.
 """
 
 import math
@@ -11,9 +12,10 @@ from evaluators.base import Foreseer
 from search.front import contributions, front
 from search.ledger import Trial
 from search.record import Record
+from search.samplers.foreseen import foreseen_front, most_volume
 from search.samplers.improvement import Improvement
 from search.samplers.moves import crossed, neighbour
-from search.samplers.optuna_bridge import BATCH, OptunaSampler, Propose, tpe
+from search.samplers.optuna_bridge import BATCH, OptunaSampler, Propose, seed_places, spread, tpe
 from spaces.design import Design
 from spaces.objectives import Evaluation
 from spaces.space import Space
@@ -89,7 +91,8 @@ class AutoSampler:
     """Seeds, then four designs that should improve the front for each proposal of TPE.
 
     Args:
-        record, space, seeds, seed, batch, trials: as for OptunaSampler.
+        record, space, seed, batch, trials: as for OptunaSampler.
+        seeds: likewise; where a front is foreseen, two thirds of their places are its.
         foreseer: says what is known of designs beforehand; None: the four are children of the front, as they come.
     """
 
@@ -106,16 +109,21 @@ class AutoSampler:
     ) -> None:
         rng = random.Random(seed + len(record.trials()))
         alternative: Propose = FrontMoves(record, space, rng)
+        first = spread(seeds, trials)
         if foreseer is not None:
+            foreseen = foreseen_front(record, space, foreseer, seeds, random.Random(seed))
             alternative = Improvement(record, space, foreseer, alternative, rng)
+            if foreseen:
+                places = len(seeds) if trials is None else seed_places(trials)
+                first = spread(seeds, places)
+                first += [each.design for each in most_volume(foreseen, places - len(first))]
         self._bridge = OptunaSampler(
             record,
             space,
             tpe,
-            seeds=seeds,
+            seeds=first,
             seed=seed,
             batch=batch,
-            trials=trials,
             alternative=alternative,
             remembered=_REMEMBERED,
         )

@@ -40,9 +40,14 @@ _ALTERNATIVES_TO_ONE = 5
 _SEED_SHARE = 1 / 3
 
 
+def seed_places(trials: int) -> int:
+    """At most so many of so many trials are seeds."""
+    return max(1, int(_SEED_SHARE * trials))
+
+
 def spread(seeds: Sequence[Design], trials: int | None) -> list[Design]:
     """The first of `seeds` and others evenly spread over them, a third of `trials` at most."""
-    count = len(seeds) if trials is None else min(len(seeds), max(1, int(_SEED_SHARE * trials)))
+    count = len(seeds) if trials is None else min(len(seeds), seed_places(trials))
     if count < 2:
         return list(seeds[:count])
     return [seeds[round(i * (len(seeds) - 1) / (count - 1))] for i in range(count)]

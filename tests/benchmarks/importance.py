@@ -24,9 +24,9 @@ from evaluators.answering import Logits, run_sorted
 from evaluators.elimination import iterative_importance
 from evaluators.first_order import first_order_importance, uniform
 from evaluators.importance import fisher_importance
-from evaluators.metrics.accuracy import accuracy
-from evaluators.metrics.fidelity import mean_kl
 from evaluators.models import ensure_finetuned, load_classifier
+from evaluators.problems.base import mean_divergence
+from evaluators.problems.classes import CLASSIFICATION, accuracy
 from evaluators.refit import Refit
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.base import Encoded, encode
@@ -104,7 +104,7 @@ def _rows(case: Case) -> Iterator[dict[str, Any]]:
             "gone": _gone(pruning, shape),
             "accuracy": value,
             "drop": accuracy(labels, original.argmax(-1)) - value,
-            "kl": mean_kl(original, logits),
+            "kl": mean_divergence(CLASSIFICATION, original, logits),
         }
 
     yield row("original", 0.0, Pruning.identity(shape), case.model)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from report import Claim
 
-from evaluators.metrics.accuracy import Metric, accuracy, paired_drop
+from evaluators.metrics.accuracy import Metric, paired_drop
 from evaluators.metrics.latency import Latency
+from evaluators.problems.classes import accuracy
 
 OURS, CASCADE = "ours", "ours, cascade"
 # Bounds of the "done when", line 5.

@@ -33,8 +33,8 @@ class OnnxRuntime:
     def __init__(self, device: str = "cpu") -> None:
         self.bits: tuple[int, ...] = (32, 4) if device.startswith("cuda") else (32, 8, 4)
 
-    def template(self, model: Any) -> OnnxTemplate:
-        """Export a copy of `model`, of `transformers`, once.
+    def template(self, model: Any, *, pairs: bool = False) -> OnnxTemplate:
+        """Export a copy of `model`, of `transformers`, once; with token types as an input where it reads pairs.
 
         Raises:
             ModelError: the model is not an encoder with standard attention.
@@ -44,7 +44,7 @@ class OnnxRuntime:
         from evaluators.runtimes.onnxruntime.export import export
 
         anatomy = Anatomy.of(model)
-        graph, layers = canonical(export(model), anatomy)
+        graph, layers = canonical(export(model, types=pairs), anatomy)
         return OnnxTemplate(graph.SerializeToString(), layers, anatomy.shape)
 
     def load(self, artefact: bytes | Path, *, threads: int, device: str = "cpu") -> "OnnxPredictor":

@@ -1,33 +1,17 @@
-"""How near one model's answers are to another's. Knows logits; knows nothing of labels but to fit a temperature."""
+"""What a classifier's own probabilities say of its accuracy. Knows logits; knows labels but to fit a temperature."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.metrics.accuracy import Labels, Logits
+from evaluators.problems.base import Labels, Outputs
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
-def divergences(original: Logits, logits: Logits) -> NDArray[np.float64]:
-    """Per row KL(original || candidate) between softmaxes of logits (rows, classes), in nats."""
-    p, q = log_softmax(original), log_softmax(logits)
-    return np.asarray((np.exp(p) * (p - q)).sum(-1))
-
-
-def mean_kl(original: Logits, logits: Logits) -> float:
-    """Mean of `divergences` over the rows."""
-    return max(0.0, float(divergences(original, logits).mean()))
-
-
-def agreement(left: Logits, right: Logits) -> float:
-    """Share of the rows where both predict the same class."""
-    return float((left.argmax(-1) == right.argmax(-1)).mean())
-
-
-def expected_drop(original: Logits, logits: Logits, temperature: float = 1.0) -> float:
+def expected_drop(original: Outputs, logits: Outputs, temperature: float = 1.0) -> float:
     """Accuracy lost against the original as the original's own probabilities p expect it, without labels.
 
     Mean over rows of p[original's class] - p[candidate's class], p = softmax(original / temperature). At most as
@@ -38,7 +22,7 @@ def expected_drop(original: Logits, logits: Logits, temperature: float = 1.0) ->
     return float((p[rows, original.argmax(-1)] - p[rows, logits.argmax(-1)]).mean())
 
 
-def fit_temperature(logits: Logits, labels: Labels) -> float:
+def fit_temperature(logits: Outputs, labels: Labels) -> float:
     """The temperature, from 0.05 to 20, under which labels are likeliest (Guo et al. 2017).
 
     Golden-section search on the logarithm: the negative log likelihood has a single minimum.
@@ -53,11 +37,11 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     return math.exp((low + high) / 2)
 
 
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
+def log_softmax(logits: Outputs) -> NDArray[np.float64]:
     """Over the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-def _nll(logits: Logits, labels: Labels, temperature: float) -> float:
+def _nll(logits: Outputs, labels: Labels, temperature: float) -> float:
     return -float(log_softmax(logits / temperature)[np.arange(len(labels)), labels].mean())
