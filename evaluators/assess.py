@@ -328,7 +328,8 @@ class TransformerAssessor:
     def _rows(self) -> dict[str, Any]:
         """Which rows the figures of an exported model are on: `diff` finds them again."""
         work = self._work
-        return {"seed": work.seed, "metric": work.task.metric.name, "test": self._prepared.texts.test.sha256}
+        metric, test = work.task.metric, self._prepared.texts.test
+        return {"seed": work.seed, "metric": metric.name, "goal": metric.goal, "test": test.sha256}
 
     def _original(self, split: str) -> Logits:
         """Logits of `fair`; those of the test rows are computed when a pick asks for them."""

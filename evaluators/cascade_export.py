@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluators.artifact import DESIGN, EXAMPLE
+from evaluators.artifact import DESIGN
 from evaluators.cascade import CASCADE, Stage, check, is_linear
+from evaluators.example import FILE as EXAMPLE
 from evaluators.metrics.size import TOKENIZER_FILES
 from spaces.errors import ModelError
 

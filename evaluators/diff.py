@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.answering import Logits
-from evaluators.answers import problem_in
 from evaluators.base import Watch
 from evaluators.exported import answers_of, contender, design_of
 from evaluators.metrics.accuracy import Metric
@@ -21,8 +19,9 @@ from evaluators.metrics.flips import (
     flips,
     worst_first,
 )
+from evaluators.problems.base import Outputs
 from evaluators.problems.classes import CLASSIFICATION
-from evaluators.tasks.base import Task
+from evaluators.tasks.base import Task, parted
 from evaluators.tasks.compared import Compared, of_file, of_split
 from evaluators.tasks.linear import WEIGHTS
 from spaces.errors import DataError, ModelError
@@ -71,7 +70,6 @@ def diff(base: Path, model: Path, asked: Asked, target: Target, watch: Watch) ->
         DataError: rows that cannot be used.
     """
     folders = (base, model)
-    _refuse_other_problems(folders)
     classes = _classes(folders)
     known: Mapping[str, Any] = next((rows for folder in (model, base) if (rows := design_of(folder).get("rows"))), {})
     rows = _rows(asked, known, classes).first(asked.rows)
@@ -85,7 +83,7 @@ def diff(base: Path, model: Path, asked: Asked, target: Target, watch: Watch) ->
     watch("answers", len(folders), len(folders))
     before, after = logits
     names = list(classes or map(str, range(before.shape[1])))
-    metric = Metric.named(known.get("metric", "accuracy"))
+    metric = Metric.named(known.get("metric", "accuracy"), goal=known.get("goal", "max"))
     whole = compared("all rows", before, after, rows.labels, metric)
     slices = worst_first(_groups(rows, asked.column, before, names), before, after, rows.labels)
     return {
@@ -98,7 +96,7 @@ def diff(base: Path, model: Path, asked: Asked, target: Target, watch: Watch) ->
         "slices": [asdict(part) for part in slices],
         "flips": [
             {
-                "text": rows.texts[flip.row],
+                "text": " / ".join(parted(rows.texts[flip.row])),
                 "label": None if rows.labels is None else names[rows.labels[flip.row]],
                 **asdict(flip),
                 "base": names[flip.base],
@@ -117,6 +115,7 @@ def _rows(asked: Asked, known: Mapping[str, Any], classes: Sequence[str] | None)
         return of_file(asked.file, classes, asked.column)
     seed = asked.seed if asked.seed is not None else int(known.get("seed", 0))
     task = asked.task()
+    _refuse_others(task.problem.name, f"the task {task.name}")
     _check_classes(classes, task.classes, f"the task {task.name}")
     return of_split(task, asked.split or "test", seed, asked.file, asked.column)
 
@@ -133,7 +132,7 @@ def _drawn(asked: Asked, known: Mapping[str, Any]) -> bool:
         return False  # too few rows to be split, so never split
 
 
-def _groups(rows: Compared, column: str | None, base: Logits, classes: Sequence[str]) -> Groups:
+def _groups(rows: Compared, column: str | None, base: Outputs, classes: Sequence[str]) -> Groups:
     if rows.values is not None:
         return by_value(rows.values, f"{column}=")
     of_class = (
@@ -157,13 +156,6 @@ def _classes(folders: Sequence[Path]) -> tuple[str, ...] | None:
     return next((names for names in own if not _numbered(names)), own[0] if own else None)
 
 
-def _refuse_other_problems(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        problem = problem_in(design_of(folder))
-        if problem != CLASSIFICATION.name:
-            raise ModelError(f"{folder} answers with {problem}: answers flip between classes only. Use bench instead.")
-
-
 def _said(folder: Path) -> tuple[str, ...] | None:
     """The classes that a folder says it answers; None for a linear baseline, which has no names for them."""
     if contender("", folder).kind != "pipeline":
@@ -172,10 +164,17 @@ def _said(folder: Path) -> tuple[str, ...] | None:
                 f"{folder} holds no model that can be run: no design.json, config.json or {WEIGHTS}. Give an exported "
                 "model, a baseline's folder, or a checkpoint."
             )
-        names = design_of(folder).get("classes")
+        design = design_of(folder)
+        _refuse_others(design.get("problem", CLASSIFICATION.name), str(folder))
+        names = design.get("classes")
         return None if names is None else tuple(names)
     labels = json.loads((folder / "config.json").read_text()).get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     return tuple(labels[index] for index in sorted(labels, key=int))
+
+
+def _refuse_others(problem: str, whose: str) -> None:
+    if problem != CLASSIFICATION.name:
+        raise ModelError(f"{whose} is of {problem}; diff compares models that say one of several classes per row.")
 
 
 def _numbered(names: Sequence[str]) -> bool:

@@ -137,7 +137,10 @@ def as_it_comes(folder: Path) -> Any:
     config = AutoConfig.from_pretrained(folder)
     if not _classifies(config):
         return _encoder(str(folder), config, trust_remote_code=False)
-    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    with quiet():
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        ).eval()
 
 
 def weights_sha256(model: Any) -> str:

@@ -9,7 +9,8 @@ from search import tables
 from search.front_file import FrontFile
 from search.reapply import Reapplied
 
-_COLUMNS = ("{metric} [95 %]", "drop, points [95 %]", "ms (p95)", "vs fair", "vs one_liner", "MB (x smaller)")
+# Of a table's columns: the metric, its drop, latency, how many times as fast, size.
+_SHOWN = slice(2, 8)
 
 
 def shown(done: Reapplied, format: str, exported: Path | None) -> str:
@@ -18,7 +19,7 @@ def shown(done: Reapplied, format: str, exported: Path | None) -> str:
     if format == "json":
         return json.dumps(_document(done, before, now, exported), indent=1)
     lines = [
-        (tables.short(name) if run == "before" else "", run, *_cells(row, done.now.metric))
+        (tables.short(name) if run == "before" else "", run, *row.cells()[_SHOWN])
         for name in now
         for run, rows in (("before", before), ("now", now))
         if (row := rows.get(name)) is not None
@@ -35,7 +36,7 @@ def shown(done: Reapplied, format: str, exported: Path | None) -> str:
         f"report: {done.folder / 'report.html'}",
         f"model: {exported or done.folder / 'models' / done.key}",
     ]
-    return "\n\n".join([tables.columns(("model", "", *_titles(done.now.metric)), lines), "\n".join(said)])
+    return "\n\n".join([tables.columns(("model", "", *tables.header(done.now.metric)[_SHOWN]), lines), "\n".join(said)])
 
 
 def _document(
@@ -67,15 +68,6 @@ def _models(front: FrontFile, key: str) -> dict[str, tables.Row]:
     rows = [*tables.front_table(front, unverified=True), *tables.baseline_table(front)]
     known = {row.key: row for row in rows}
     return {name: known[name] for name in (key, *front.baselines) if name in known}
-
-
-def _titles(metric: str) -> tuple[str, ...]:
-    return tuple(title.format(metric=metric) for title in _COLUMNS)
-
-
-def _cells(row: tables.Row, metric: str) -> tuple[str, ...]:
-    cells = dict(zip(tables.header(metric), row.cells(), strict=True))
-    return tuple(cells[title] for title in _titles(metric))
 
 
 def _certified(front: FrontFile, key: str) -> str:

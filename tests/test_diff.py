@@ -180,3 +180,12 @@ def test_what_cannot_be_compared_is_refused(
     design = json.loads((other / "design.json").read_text())
     (other / "design.json").write_text(json.dumps({**design, "classes": ["good", "fair", "bad"]}))
     assert "one task's classes in one order" in error(other, "--task", rows)
+
+
+def test_models_that_say_something_else_than_a_class_are_refused(
+    capsys: pytest.CaptureFixture[str], base: Path, rows: Path, tmp_path: Path
+) -> None:
+    other = export(OnnxRuntime(), tmp_path / "several")
+    design = json.loads((other / "design.json").read_text())
+    (other / "design.json").write_text(json.dumps({**design, "problem": "multi-label"}))
+    assert "is of multi-label; diff compares models" in refused(capsys, "diff", base, other, "--task", rows)

@@ -213,7 +213,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def retrained(searched: Path) -> Path:
     """Its encoder fine-tuned anew, from another seed and for longer, on the run's train rows."""
     task, out = FileTask(searched.parent / "rows.csv"), searched.parent / "retrained"
-    model, tokenizer = load_classifier(str(searched.parent / "encoder"), task.classes, seed=3)
+    model, tokenizer = load_classifier(str(searched.parent / "encoder"), task.classes, task.problem, seed=3)
     train = encode(task.splits(0).train, tokenizer, task.max_length)
     save(finetune(model, train, FinetuneSettings(epochs=8, learning_rate=3e-3), seed=3), tokenizer, out)
     return out

@@ -157,7 +157,7 @@ def by_value(values: Iterable[Any], title: str = "") -> dict[str, list[int]]:
 
 def by_length(texts: Sequence[Text]) -> dict[str, tuple[int, ...]]:
     """Rows in about four bands of words."""
-    return _bands([len(" ".join(parted(text)).split()) for text in texts], "{} words")
+    return _bands([sum(len(part.split()) for part in parted(text)) for text in texts], "{} words")
 
 
 def by_confidence(base: Outputs) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.problems.base import Labels
-from evaluators.tasks.base import Rows, Task, Text, parted
+from evaluators.tasks.base import Rows, Task, Text
 from evaluators.tasks.columns import check_columns, class_of
 from evaluators.tasks.files import Columns, read_columns, unlabeled_texts
 from spaces.errors import DataError
@@ -97,7 +97,7 @@ def _values(path: Path, column: str, texts: Sequence[Text]) -> tuple[str, ...]:
     known: dict[object, object] = {}
     for text, value in zip(columns[TEXT], columns[column], strict=True):
         known.setdefault(text, value)
-    return tuple(str(known[parted(text)[0]]) for text in texts)
+    return tuple(str(known[text]) for text in texts)
 
 
 def _indices(labels: Sequence[object], classes: Sequence[str] | None, path: Path) -> Labels:
