@@ -1,5 +1,6 @@
 """Where a model keeps its layers, tables and head. Knows module trees; knows nothing of pruning or bits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,11 @@ from spaces.shape import ModelShape
 
 # Tables of fewer rows (token types) are not worth a width of their own.
 SMALLEST_TABLE = 16
-_CURE = "Use an encoder whose layers are six nn.Linear, such as BERT, DistilBERT, RoBERTa, ELECTRA, ViT or DeiT."
+_CURE = (
+    "Use a family whose layers are linears: BERT, DistilBERT, RoBERTa, ELECTRA, ALBERT, ModernBERT, DeBERTa-v2 or v3, "
+    "GPT-2, ViT, DeiT, AST or wav2vec2."
+)
+_GATE = ".gate"  # the end of the name of a linear whose outputs scale the neurons (conforming.py)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class LayerParts:
         attention_output: linear (heads * head_size, hidden); returns what the block adds to the residual stream.
         ffn_in: linear (hidden, ffn).
         ffn_out: linear (ffn, hidden); returns what the block adds to the residual stream.
+        gate: linear (hidden, ffn) whose outputs scale the neurons, where there is one.
     """
 
     name: str
@@ -35,6 +41,17 @@ class LayerParts:
     attention_output: str
     ffn_in: str
     ffn_out: str
+    gate: str | None = None
+
+    @property
+    def of_heads(self) -> tuple[str, ...]:
+        """Linears whose outputs are dimensions of heads."""
+        return self.query, self.key, self.value
+
+    @property
+    def of_neurons(self) -> tuple[str, ...]:
+        """Linears whose outputs are neurons."""
+        return (self.ffn_in,) if self.gate is None else (self.ffn_in, self.gate)
 
 
 @dataclass(frozen=True)
@@ -96,12 +113,19 @@ def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Mod
     layer = model.get_submodule(name)
     linears = [f"{name}.{inner}" for inner, module in layer.named_modules() if isinstance(module, nn.Linear)]
     attentions = [f"{name}.{inner}" for inner, module in layer.named_modules() if type(module) is attention_class]
-    if len(linears) != 6 or len(attentions) != 1:
+    gates = [linear for linear in linears if linear.endswith(_GATE)]
+    six = [linear for linear in linears if linear not in gates]
+    if len(six) != 6 or len(gates) > 1 or len(attentions) != 1:
         raise ModelError(
-            f"Layer {name} of {type(model).__name__} has {len(linears)} linears and {len(attentions)} self-attention "
-            f"modules, expected 6 (query, key, value, output, FFN in, FFN out) and 1. {_CURE}"
+            f"Layer {name} of {type(model).__name__} has {len(linears)} linears ({_listed(name, linears)}) and "
+            f"{len(attentions)} self-attention modules, expected 6 (query, key, value, output, FFN in, FFN out) and 1. "
+            f"{_CURE}"
         )
-    return LayerParts(name, attentions[0], *linears)
+    return LayerParts(name, attentions[0], *six, gate=next(iter(gates), None))
+
+
+def _listed(layer: str, linears: Sequence[str]) -> str:
+    return ", ".join(linear.removeprefix(f"{layer}.") for linear in linears) or "none"
 
 
 def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape:
@@ -114,7 +138,8 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
     heads, hidden = config.num_attention_heads, config.hidden_size
     context = linear(model, layers[0].query).out_features
     ffn = linear(model, layers[0].ffn_in).out_features
-    expected = [(hidden, context)] * 3 + [(context, hidden), (hidden, ffn), (ffn, hidden)]
+    inward, gated = [(hidden, context)] * 3, [(hidden, ffn)] * len(layers[0].of_neurons)
+    expected = [*inward, *gated, (context, hidden), (ffn, hidden)]
     for parts in layers:
         found = _widths(model, parts)
         if found != expected or context % heads:
@@ -124,11 +149,12 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
             )
     words = model.get_input_embeddings()
     vocab = words.num_embeddings if isinstance(words, nn.Embedding) else 0
-    return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab)
+    gated = layers[0].gate is not None
+    return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab, gated)
 
 
 def _widths(model: PreTrainedModel, parts: LayerParts) -> list[tuple[int, int]]:
-    names = (parts.query, parts.key, parts.value, parts.attention_output, parts.ffn_in, parts.ffn_out)
+    names = (*parts.of_heads, *parts.of_neurons, parts.attention_output, parts.ffn_out)
     return [(linear(model, name).in_features, linear(model, name).out_features) for name in names]
 
 

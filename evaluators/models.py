@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
+from evaluators.conforming import conform, published
 from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits, Task, encode
@@ -186,7 +187,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
         with _quiet():
-            model.save_pretrained(whole)
+            model.save_pretrained(whole, state_dict=published(model))
             tokenizer.save_pretrained(whole)
         if folder.exists():
             folder.rename(Path(scratch) / "older")
@@ -214,7 +215,7 @@ def _model(
             output_loading_info=True,
             **options,
         )
-    return model.eval(), not info["missing_keys"] and not info["mismatched_keys"]
+    return conform(model.eval()), not info["missing_keys"] and not info["mismatched_keys"]
 
 
 def _check_order(source: str, config: Any, classes: Sequence[str]) -> None:

@@ -198,13 +198,15 @@ def _fit(module: nn.Linear, entering: Tensor, wanted: Tensor) -> None:
     """Change a linear by least squares: from what enters it (N, K) to what shall leave it (N, width)."""
     with torch.no_grad():
         missing = wanted - module(entering)
-    inputs = torch.cat([entering, entering.new_ones(len(entering), 1)], dim=1).double()  # (N, K + 1)
+    constant = entering.new_ones(len(entering), 0 if module.bias is None else 1)
+    inputs = torch.cat([entering, constant], dim=1).double()  # (N, K), and a column for the bias if there is one
     moments = inputs.T @ inputs
     moments.diagonal().add_(_RIDGE * moments.diag().mean())
-    change = torch.linalg.solve(moments, inputs.T @ missing.double())  # (K + 1, width)
+    change = torch.linalg.solve(moments, inputs.T @ missing.double())  # (columns, width)
     with torch.no_grad():
-        module.weight.add_(change[:-1].T.to(module.weight.dtype))
-        module.bias.add_(change[-1].to(module.bias.dtype))
+        module.weight.add_(change[: module.in_features].T.to(module.weight.dtype))
+        if module.bias is not None:
+            module.bias.add_(change[-1].to(module.bias.dtype))
 
 
 def followers(kept: Sequence[int], layers: int) -> dict[int, int]:
@@ -220,7 +222,8 @@ def _copy_last_norm(source: nn.Module, layer: nn.Module) -> None:
 
 def _renamed(parts: LayerParts, layer: str) -> LayerParts:
     """The same parts where the layer has another number."""
-    return LayerParts(*(f"{layer}{name.removeprefix(parts.name)}" for name in vars(parts).values()))
+    names = {part: name for part, name in vars(parts).items() if isinstance(name, str)}
+    return replace(parts, **{part: f"{layer}{name.removeprefix(parts.name)}" for part, name in names.items()})
 
 
 def _leaving(name: str) -> str:

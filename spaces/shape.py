@@ -14,6 +14,7 @@ class ModelShape:
         ffn: neurons of the feed-forward block in each layer.
         hidden: width of the residual stream.
         vocab: rows of the word embedding; 0 where the input is not text.
+        gated: whether every neuron has a second column, whose output scales it.
     """
 
     layers: int
@@ -22,6 +23,7 @@ class ModelShape:
     ffn: int
     hidden: int
     vocab: int
+    gated: bool = False
 
     @property
     def head_weights(self) -> int:
@@ -30,5 +32,6 @@ class ModelShape:
 
     @property
     def neuron_weights(self) -> int:
-        """Of a neuron: its column of the first matrix of the feed-forward block, and its row of the second."""
-        return 2 * self.hidden
+        """Of a neuron: its column of the first matrix of the feed-forward block, of the gate if any, and its row of the
+        second."""
+        return (3 if self.gated else 2) * self.hidden

@@ -21,7 +21,8 @@ from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, IMAGE_FAMILIES, LAYE
 def test_shape_is_that_of_the_configuration(family: str) -> None:
     model, _ = tiny(family)
     vocab = 0 if family in IMAGE_FAMILIES else VOCAB
-    assert Anatomy.of(model).shape == ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab)
+    shape = ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab, gated=family == "modernbert")
+    assert Anatomy.of(model).shape == shape
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -31,7 +32,7 @@ def test_parts_are_the_linears_that_their_names_say(family: str) -> None:
         assert parts.name.endswith(f".{index}")
         initials = "".join(name.rpartition(".")[2][0] for name in (parts.query, parts.key, parts.value))
         assert initials == "qkv"
-        assert parts.attention_output.endswith(("attention.output.dense", "out_lin", "o_proj"))
+        assert parts.attention_output.endswith(("attention.output.dense", "out_lin", "o_proj", "attn.Wo"))
         assert linear(model, parts.ffn_in).out_features == FFN
         assert linear(model, parts.ffn_out).in_features == FFN
 

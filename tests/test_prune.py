@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import pytest
 import torch
 
-from evaluators.anatomy import Anatomy
+from evaluators.anatomy import Anatomy, linear
 from evaluators.transforms.base import apply, build
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
@@ -75,12 +75,15 @@ def test_the_input_stays_as_it_was(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_removed_units_take_their_parameters_with_them(family: str) -> None:
     model, _ = tiny(family)
-    width = HIDDEN // HEADS
-    head = 3 * width * (HIDDEN + 1) + width * HIDDEN
-    neuron = 2 * HIDDEN + 1
-    attention, ffn = HEADS * head + HIDDEN, FFN * neuron + HIDDEN  # output biases go with their blocks
+    anatomy = Anatomy.of(model)
+    shape, parts = anatomy.shape, anatomy.layers[0]
+    bias = int(linear(model, parts.query).bias is not None)
+    head = shape.head_weights + 3 * shape.head_size * bias
+    neuron = shape.neuron_weights + bias
+    attention, ffn = HEADS * head + HIDDEN * bias, FFN * neuron + HIDDEN * bias  # output biases go with their blocks
+    norms = parameters(model.get_submodule(anatomy.layers[2].name)) - attention - ffn
     pruning = Pruning((LayerUnits((0, 2), (1, 5, 7)), LayerUnits((), ()), None))
-    expected = 2 * head + (FFN - 3) * neuron + (attention + ffn) + (attention + ffn + 4 * HIDDEN)
+    expected = 2 * head + (FFN - 3) * neuron + (attention + ffn) + (attention + ffn + norms)
     assert parameters(model) - parameters(build(pruning, model)) == expected
 
 

@@ -12,6 +12,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -19,9 +21,12 @@ from transformers import (
     ViTForImageClassification,
 )
 
-TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra")
+from evaluators.conforming import conform
+
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "modernbert")
 IMAGE_FAMILIES = ("vit", "deit")
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
+CONFORMED = ("modernbert",)  # rewritten where they are loaded (evaluators/conforming.py)
 
 LAYERS, HEADS, HIDDEN, FFN, VOCAB, POSITIONS, CLASSES = 3, 4, 32, 48, 120, 40, 3
 _SIZES: dict[str, Any] = {
@@ -52,6 +57,11 @@ def _untrained(family: str) -> PreTrainedModel:
             return RobertaForSequenceClassification(RobertaConfig(**_SIZES, **_WORDS))
         case "electra":
             return ElectraForSequenceClassification(ElectraConfig(**_SIZES, **_WORDS, embedding_size=16))
+        case "modernbert":
+            # The second layer sees two tokens to each side.
+            window = {"local_attention": 4, "global_attn_every_n_layers": 2, "classifier_pooling": "mean"}
+            special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+            return ModernBertForSequenceClassification(ModernBertConfig(**_SIZES, **_WORDS, **window, **special))
         case "vit":
             return ViTForImageClassification(ViTConfig(**_SIZES, **_IMAGE))
         case "deit":
@@ -59,8 +69,13 @@ def _untrained(family: str) -> PreTrainedModel:
     raise ValueError(f"No tiny {family!r}; known are {', '.join(FAMILIES)}.")
 
 
-def tiny(family: str, seed: int = 0) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+def tiny(family: str, seed: int = 0, *, conformed: bool = True) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     """A random classifier in evaluation mode, and inputs for it.
+
+    Args:
+        family: one of FAMILIES.
+        seed: of weights and inputs.
+        conformed: as the project loads it, or as its family publishes it.
 
     Returns:
         The model, every parameter redrawn so that biases and norms matter too; a batch of 5 whose rows are
@@ -72,6 +87,8 @@ def tiny(family: str, seed: int = 0) -> tuple[PreTrainedModel, dict[str, torch.T
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
+        if conformed:
+            conform(model)
         if family in IMAGE_FAMILIES:
             return model, {"pixel_values": torch.randn(5, 1, 16, 16)}
         lengths = torch.tensor([9, 3, 7, 5, 8])

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
+from evaluators.conforming import conform
 from evaluators.grades import Grades
 from evaluators.runtimes.base import PLAIN
 from evaluators.transforms.base import apply
@@ -226,7 +227,7 @@ def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object])
     kind = architecture.config_class
     assert kind is not None, f"{architecture.__name__} has no configuration class"
     with torch.device("meta"):
-        return architecture(kind.from_dict(dict(config)))
+        return conform(architecture(kind.from_dict(dict(config))))
 
 
 def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:

@@ -82,18 +82,20 @@ def _prune_attention(model: PreTrainedModel, parts: LayerParts, heads: Sequence[
         return
     starts = torch.tensor(heads)[:, None] * shape.head_size
     kept = (starts + torch.arange(shape.head_size)).flatten()  # (heads kept * head_size,)
-    for name in (parts.query, parts.key, parts.value):
+    for name in parts.of_heads:
         _keep_outputs(linear(model, name), kept)
     _keep_inputs(linear(model, parts.attention_output), kept)
 
 
 def _prune_ffn(model: PreTrainedModel, parts: LayerParts, neurons: Sequence[int], shape: ModelShape) -> None:
     if not neurons:
-        model.set_submodule(parts.ffn_in, Zeros(1))
+        for name in parts.of_neurons:
+            model.set_submodule(name, Zeros(1))
         model.set_submodule(parts.ffn_out, Zeros(shape.hidden))
         return
     kept = torch.tensor(neurons)
-    _keep_outputs(linear(model, parts.ffn_in), kept)
+    for name in parts.of_neurons:
+        _keep_outputs(linear(model, name), kept)
     _keep_inputs(linear(model, parts.ffn_out), kept)
 
 

@@ -71,7 +71,7 @@ def _kept(original: PreTrainedModel, pruning: Pruning) -> dict[str, tuple[int, T
 
 
 def _cuts(parts: LayerParts, dimensions: Tensor, neurons: Tensor) -> dict[str, tuple[int, Tensor]]:
-    outputs = dict.fromkeys((parts.query, parts.key, parts.value), dimensions) | {parts.ffn_in: neurons}
+    outputs = dict.fromkeys(parts.of_heads, dimensions) | dict.fromkeys(parts.of_neurons, neurons)
     inputs = {parts.attention_output: dimensions, parts.ffn_out: neurons}
     return {
         **{f"{name}.{kind}": (0, kept) for name, kept in outputs.items() for kind in ("weight", "bias")},

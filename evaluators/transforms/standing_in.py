@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, linear
-from evaluators.compensation import Doubles, InverseMoments, compensated
+from evaluators.compensation import Doubles, InverseMoments, compensated, compensated_without_bias
 from spaces.axes.pruning import Pruning
 
 
@@ -39,8 +39,11 @@ def _refit(module: nn.Linear, inverse: Doubles, kept: Sequence[int]) -> None:
     """Refit the columns `kept` of a linear's weight (N, K); nothing to do where all or none stay."""
     if not 0 < len(kept) < module.in_features:
         return
-    weight, bias = module.weight.detach(), module.bias.detach()
-    matrix, constant = compensated(weight.T.numpy(), bias.numpy(), inverse, kept)
+    weight = module.weight.detach().T.numpy()
     with torch.no_grad():
+        if module.bias is None:
+            matrix = compensated_without_bias(weight, inverse, kept)
+        else:
+            matrix, constant = compensated(weight, module.bias.numpy(), inverse, kept)
+            module.bias.copy_(torch.from_numpy(constant))
         module.weight[:, list(kept)] = torch.from_numpy(matrix.T)
-        module.bias.copy_(torch.from_numpy(constant))

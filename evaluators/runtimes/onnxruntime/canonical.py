@@ -65,6 +65,13 @@ class _Editor:
         self.nodes = [node for node in self.nodes if node.output[0] not in names]
         self.nodes.insert(place, new)
 
+    def read_instead(self, old: str, new: str) -> None:
+        """Whatever reads the tensor `old` reads `new`."""
+        for node in self.consumers(old):
+            inputs = [new if name == old else name for name in node.input]
+            del node.input[:]
+            node.input.extend(inputs)
+
     def add(self, name: str, values: NDArray[Any]) -> str:
         self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
@@ -116,15 +123,18 @@ def canonical(model: onnx.ModelProto, anatomy: Anatomy) -> tuple[onnx.ModelProto
 
 def _layer(editor: _Editor, index: int, parts: LayerParts, head_size: int) -> LayerEnds:
     projections = [editor.linear(module) for module in (parts.query, parts.key, parts.value)]
-    output, ffn_in, ffn_out = (editor.linear(m) for m in (parts.attention_output, parts.ffn_in, parts.ffn_out))
+    into = [editor.linear(module) for module in parts.of_neurons]
+    output, ffn_out = editor.linear(parts.attention_output), editor.linear(parts.ffn_out)
+    _apart(editor, projections)
+    _apart(editor, into)
     _free_head_count(editor, projections, output, head_size)
     _linear(editor, projections, f"{parts.attention}.qkv", index, QUERY_KEY_VALUE)
     _linear(editor, [output], parts.attention_output, index, ATTENTION_OUTPUT)
-    _linear(editor, [ffn_in], parts.ffn_in, index, FFN_IN)
+    _linear(editor, into, parts.ffn_in, index, FFN_IN)
     _linear(editor, [ffn_out], parts.ffn_out, index, FFN_OUT)
     first = _residual(editor, output.leaves, index, ATTENTION)
     _residual(editor, ffn_out.leaves, index, FFN)
-    return LayerEnds(enters=first, leaves=_leaving(editor, f"{ROOT}.{parts.name}."))
+    return LayerEnds(enters=first, leaves=_leaving(editor, f"{ROOT}.{parts.name}.", first))
 
 
 def _linear(editor: _Editor, found: Sequence[_Found], name: str, layer: int, part: str) -> None:
@@ -135,6 +145,24 @@ def _linear(editor: _Editor, found: Sequence[_Found], name: str, layer: int, par
         "Linear", [found[0].enters, matrix, bias], [one.leaves for one in found], domain=DOMAIN, layer=layer, part=part
     )
     editor.replace([node for one in found for node in one.nodes], node)
+
+
+def _apart(editor: _Editor, found: Sequence[_Found]) -> None:
+    """Linears that are joined only to be taken apart again (conforming.py) are read one by one instead."""
+    joined = [node for node in editor.consumers(found[0].leaves) if node.op_type == "Concat"]
+    if len(found) == 1 or not joined:
+        return
+    readers = [node for node in editor.consumers(joined[0].output[0]) if node.op_type != "Shape"]
+    if [node.op_type for node in readers] == ["Reshape"]:  # (B, T, linears, heads, head_size)
+        (split,) = editor.consumers(readers[0].output[0])
+        for one, part in zip(found, split.output, strict=True):
+            (squeeze,) = editor.consumers(part)
+            reshape = helper.make_node("Reshape", [one.leaves, readers[0].input[1]], squeeze.output, squeeze.name)
+            editor.replace([squeeze], reshape)
+        return
+    parts = [name for node in readers for name in node.output]  # of one Split, or of a Slice for each
+    for one, part in zip(found, parts, strict=True):
+        editor.read_instead(part, one.leaves)
 
 
 def _free_head_count(editor: _Editor, projections: Iterable[_Found], output: _Found, head_size: int) -> None:
@@ -168,14 +196,23 @@ def _residual(editor: _Editor, branch: str, layer: int, part: str) -> str:
     return skip
 
 
-def _leaving(editor: _Editor, scope: str) -> str:
-    """The one tensor that modules in `scope` hand to others."""
+def _leaving(editor: _Editor, scope: str, enters: str) -> str:
+    """The one tensor that modules in `scope` make of what enters and hand to others."""
     inside = {name for name, node in editor.by_name.items() if name.startswith(scope)}
-    made = {str(output) for name in inside for output in editor.by_name[name].output}
+    made = {str(output) for name in inside for output in editor.by_name[name].output} & _made_of(editor, enters)
     rest = [node for node in editor.nodes if not node.name.strip("/").replace("/", ".").startswith(scope)]
     leaving = sorted({tensor for node in rest if node.domain != DOMAIN for tensor in node.input} & made)
     assert len(leaving) == 1, f"{leaving} leave {scope}"
     return str(leaving[0])
+
+
+def _made_of(editor: _Editor, tensor: str) -> set[str]:
+    """All tensors that depend on `tensor`."""
+    made = {tensor}
+    for node in editor.nodes:
+        if made.intersection(node.input):
+            made.update(node.output)
+    return made
 
 
 def _finished(model: onnx.ModelProto, editor: _Editor) -> onnx.ModelProto:

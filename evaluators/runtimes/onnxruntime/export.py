@@ -4,6 +4,7 @@ import copy
 import inspect
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
@@ -20,23 +21,45 @@ _BATCH, _TOKENS = "batch", "sequence"
 class _Text(nn.Module):
     """(B, T) ids and mask to (B, C) logits, handing over what the model would else compute with dozens of small nodes.
 
-    The mask goes in ready to be added to the scores, and the token types, unless there are any, as one id for all
-    tokens: the results are equal bit by bit to those of `model(input_ids=..., attention_mask=...)`.
+    Behind the head's own use of it, the mask goes in ready to be added to the scores, and the token types, unless there
+    are any, as one id for all tokens: the results are equal bit by bit to those of
+    `model(input_ids=..., attention_mask=...)`.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self._types = "token_type_ids" in inspect.signature(model.forward).parameters
+        model.base_model.register_forward_pre_hook(_with_ready_mask, with_kwargs=True)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        hidden = 1.0 - attention_mask[:, None, None, :].to(torch.float32)  # (B, 1, 1, T)
         types = torch.zeros((1, 1), dtype=torch.int64) if token_type_ids is None else token_type_ids
         inputs = {TYPES: types} if self._types else {}
-        logits: Tensor = self.model(
-            input_ids=input_ids, attention_mask=hidden * torch.finfo(torch.float32).min, **inputs
-        ).logits
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
         return logits
+
+
+def _with_ready_mask(model: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    ready = _MASKS.get(model.config.model_type, _of_padding)
+    return arguments, {**named, "attention_mask": ready(named["attention_mask"], model.config)}
+
+
+def _of_padding(mask: Tensor, _: Any) -> Tensor:
+    """(B, 1, 1, T), 0 at tokens and the lowest float at padding."""
+    hidden = 1.0 - mask[:, None, None, :].to(torch.float32)
+    return hidden * torch.finfo(torch.float32).min
+
+
+def _of_windows(mask: Tensor, config: Any) -> dict[str, Tensor]:
+    """For layers that see all tokens, and for those that see `sliding_window` to each side, (B, 1, T, T)."""
+    places, everywhere = torch.arange(mask.shape[1]), _of_padding(mask, config)
+    far = (places[:, None] - places).abs() > config.sliding_window  # (T, T)
+    near = everywhere.masked_fill(far, torch.finfo(torch.float32).min)
+    return {"full_attention": everywhere, "sliding_attention": near}
+
+
+# By type of model, what its layers want for a mask.
+_MASKS: Mapping[str, Callable[[Tensor, Any], Any]] = {"modernbert": _of_windows}
 
 
 class _Image(nn.Module):

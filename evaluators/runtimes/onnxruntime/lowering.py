@@ -260,8 +260,9 @@ class Lowering:
             return None, _of_heads(units, shape, copies=3)
         if part == ATTENTION_OUTPUT:
             return _of_heads(units, shape, copies=1), None
-        neurons = None if len(units.neurons) == shape.ffn else units.neurons
-        return (neurons, None) if part == FFN_OUT else (None, neurons)
+        if part == FFN_OUT:
+            return _of_neurons(units, shape, copies=1), None
+        return None, _of_neurons(units, shape, copies=2 if shape.gated else 1)
 
     def _bits(self, layer: int, part: str) -> int:
         widths = self._widths.layers[layer] if layer >= 0 else None
@@ -297,6 +298,13 @@ def _of_heads(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
         return None
     starts = [(copy * shape.heads + head) * shape.head_size for copy in range(copies) for head in units.heads]
     return [start + offset for start in starts for offset in range(shape.head_size)]
+
+
+def _of_neurons(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
+    """Indices of the neurons that stay, in each of `copies` linears side by side; None if all stay."""
+    if len(units.neurons) == shape.ffn:
+        return None
+    return [copy * shape.ffn + neuron for copy in range(copies) for neuron in units.neurons]
 
 
 def _integers(dtype: type[np.signedinteger[Any]], *values: int) -> Tensor:
