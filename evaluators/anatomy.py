@@ -121,7 +121,8 @@ def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Mod
             f"{len(attentions)} self-attention modules, expected 6 (query, key, value, output, FFN in, FFN out) and 1. "
             f"{_CURE}"
         )
-    return LayerParts(name, attentions[0], *six, gate=next(iter(gates), None))
+    query, key, value, output, ffn_in, ffn_out = six
+    return LayerParts(name, attentions[0], query, key, value, output, ffn_in, ffn_out, next(iter(gates), None))
 
 
 def _listed(layer: str, linears: Sequence[str]) -> str:
@@ -138,8 +139,8 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
     heads, hidden = config.num_attention_heads, config.hidden_size
     context = linear(model, layers[0].query).out_features
     ffn = linear(model, layers[0].ffn_in).out_features
-    inward, gated = [(hidden, context)] * 3, [(hidden, ffn)] * len(layers[0].of_neurons)
-    expected = [*inward, *gated, (context, hidden), (ffn, hidden)]
+    into_ffn = [(hidden, ffn)] * len(layers[0].of_neurons)
+    expected = [*[(hidden, context)] * 3, *into_ffn, (context, hidden), (ffn, hidden)]
     for parts in layers:
         found = _widths(model, parts)
         if found != expected or context % heads:
@@ -163,6 +164,14 @@ def linear(model: nn.Module, name: str) -> nn.Linear:
     module = model.get_submodule(name)
     assert isinstance(module, nn.Linear), f"{name} is a {type(module).__name__}"
     return module
+
+
+def sharing(model: PreTrainedModel, layers: Sequence[LayerParts]) -> list[list[int]]:
+    """Places of layers that have the same weights (ALBERT), group by group; layers of their own are in none."""
+    groups: dict[int, list[int]] = {}
+    for place, parts in enumerate(layers):
+        groups.setdefault(id(linear(model, parts.ffn_in).weight), []).append(place)
+    return [places for places in groups.values() if len(places) > 1]
 
 
 def tables(model: PreTrainedModel) -> tuple[str, ...]:

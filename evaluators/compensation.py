@@ -58,4 +58,5 @@ def _refitted(weights: Floats, inverse: Doubles, stays: NDArray[np.intp]) -> Flo
     """The rows `stays` of weights (rows, N), standing in for all of them."""
     gone, whole = np.setdiff1d(np.arange(len(weights)), stays), weights.astype(np.float64)
     share = cho_solve(cho_factor(inverse[np.ix_(gone, gone)], lower=True), whole[gone])  # (gone, N)
-    return (whole[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
+    refitted: Floats = (whole[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
+    return refitted

@@ -8,10 +8,10 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, linear
+from evaluators.anatomy import Anatomy, linear, sharing
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, LayerUnits, Pruning
@@ -27,9 +27,9 @@ def first_order_importance(
     """Sums over batches of first-order terms of the batch's mean loss L.
 
     Heads and layers: |dL/dgate|; layers are our addition, they were not published. Neuron i of the first FFN matrix W
-    and bias b: |sum_j W_ij dL/dW_ij + b_i dL/db_i|, a gate's rows added; the second matrix does not count, as published. The public code
-    never sets gradients back to zero between batches, so that later batches weigh less and less; here every batch has
-    its own.
+    and bias b: |sum_j W_ij dL/dW_ij + b_i dL/db_i|, its gate's row added where there is one; the second matrix does not
+    count, as published. The public code never sets gradients back to zero between batches, so that later batches weigh
+    less and less; here every batch has its own.
 
     Args:
         model: a classifier; stays as it was.
@@ -62,13 +62,15 @@ def first_order_importance(
         neurons += _of_neurons(entering, iter(of_ffn)).cpu()
         if progress is not None:
             progress(start + len(labels), len(encoded))
+    for positions in sharing(frozen, anatomy.layers):
+        heads[positions], neurons[positions] = heads[positions].mean(0), neurons[positions].mean(0)
     return Importance(tuple(map(tuple, heads.tolist())), tuple(map(tuple, neurons.tolist())), tuple(layers.tolist()))
 
 
-def _of_neurons(entering: Sequence[Sequence[nn.Parameter]], gradients: Iterator[Tensor]) -> Tensor:
+def _of_neurons(entering: Sequence[Sequence[Tensor]], gradients: Iterator[Tensor]) -> Tensor:
     """(L, F), from each layer's parameters of (F, ...) and their gradients, one after the other."""
     terms = [[(p * next(gradients)).reshape(len(p), -1).sum(1) for p in layer] for layer in entering]
-    return torch.stack([sum(layer).abs().detach() for layer in terms])
+    return torch.stack([torch.stack(layer).sum(0).abs().detach() for layer in terms])
 
 
 def uniform(importance: Importance, *, heads: int, neurons: int) -> Pruning:

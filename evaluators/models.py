@@ -108,6 +108,10 @@ def load_classifier(
     model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
     with _loading(source) as options:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+    if tokenizer.pad_token is None:  # GPT-2's
+        tokenizer.pad_token = tokenizer.eos_token
+    if hasattr(model.config, "pad_token_id") and model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 

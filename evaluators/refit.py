@@ -6,6 +6,7 @@ residual stream behind it what it is in the original, given the cut model's own 
 earlier layers left over. Ridge regression on few rows; no gradient, no label.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -44,23 +45,24 @@ class Refit:
         """Refit `student` in place.
 
         Where layers are gone, the one before them takes over what the last of them left to the next, and its norm.
+        Linears whose weight other layers share stay as they are.
 
         Args:
             student: cut out of the original; on the device.
             kept: indices of the original's layers that are its layers.
         """
-        follows = followers(kept, len(self._layers))
+        follows, shared = followers(kept, len(self._layers)), _shared(student)
         steps = self._entering(student)
         for place, (name, index) in enumerate(zip(layer_names(student), kept, strict=True)):
             parts, layer = _renamed(self._layers[index], name), student.get_submodule(name)
             followed = follows[place]
             calls = [partial(layer, step.states, *step.others, **step.named) for step in steps]
-            if _is_linear(student, parts.attention_output):
+            if _is_linear(student, parts.attention_output) and parts.attention_output not in shared:
                 ends = [parts.name, parts.attention_output]
                 own = self._captured(student, calls, ends, [], parts.attention_output)
                 missing = self._targets[index, 0] - own[parts.name]
                 _fit(linear(student, parts.attention_output), own[parts.attention_output], missing)
-            if _is_linear(student, parts.ffn_out):
+            if _is_linear(student, parts.ffn_out) and parts.ffn_out not in shared:
                 if followed != index and not self._sums:
                     _copy_last_norm(self.original.get_submodule(self._layers[followed].name), layer)
                 attends = [parts.attention_output] if self._sums and _has(student, parts.attention_output) else []
@@ -224,6 +226,13 @@ def _renamed(parts: LayerParts, layer: str) -> LayerParts:
     """The same parts where the layer has another number."""
     names = {part: name for part, name in vars(parts).items() if isinstance(name, str)}
     return replace(parts, **{part: f"{layer}{name.removeprefix(parts.name)}" for part, name in names.items()})
+
+
+def _shared(model: PreTrainedModel) -> set[str]:
+    """Names of modules whose weight is another's too."""
+    named = [(name, id(p)) for name, p in model.named_parameters(remove_duplicate=False) if name.endswith(".weight")]
+    counts = Counter(weight for _, weight in named)
+    return {name.removesuffix(".weight") for name, weight in named if counts[weight] > 1}
 
 
 def _leaving(name: str) -> str:

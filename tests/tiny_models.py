@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DeiTConfig,
@@ -12,6 +14,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     PreTrainedModel,
@@ -23,10 +27,10 @@ from transformers import (
 
 from evaluators.conforming import conform
 
-TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "modernbert")
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2")
 IMAGE_FAMILIES = ("vit", "deit")
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
-CONFORMED = ("modernbert",)  # rewritten where they are loaded (evaluators/conforming.py)
+CONFORMED = ("albert", "modernbert", "gpt2")  # rewritten where they are loaded (evaluators/conforming.py)
 
 LAYERS, HEADS, HIDDEN, FFN, VOCAB, POSITIONS, CLASSES = 3, 4, 32, 48, 120, 40, 3
 _SIZES: dict[str, Any] = {
@@ -57,6 +61,11 @@ def _untrained(family: str) -> PreTrainedModel:
             return RobertaForSequenceClassification(RobertaConfig(**_SIZES, **_WORDS))
         case "electra":
             return ElectraForSequenceClassification(ElectraConfig(**_SIZES, **_WORDS, embedding_size=16))
+        case "albert":
+            groups = {"num_hidden_groups": 2, "embedding_size": 16}  # the first two layers share their weights
+            return AlbertForSequenceClassification(AlbertConfig(**_SIZES, **_WORDS, **groups))
+        case "gpt2":
+            return GPT2ForSequenceClassification(GPT2Config(**_SIZES, **_WORDS, n_inner=FFN, pad_token_id=0))
         case "modernbert":
             # The second layer sees two tokens to each side.
             window = {"local_attention": 4, "global_attn_every_n_layers": 2, "classifier_pooling": "mean"}

@@ -1,5 +1,6 @@
 """From an exported graph to the template's own operators. Knows the exporter's patterns; knows no designs or bits."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class _Editor:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._once: dict[tuple[str, tuple[int, ...]], tuple[str, str]] = {}
         self.nodes = []
         for node in model.graph.node:
             if node.op_type == "Constant":
@@ -97,6 +99,15 @@ class _Editor:
         bias = self._values(next(name for name in plus.input if name != product.output[0]))
         return _Found(product.input[0], matrix, bias, plus.output[0], (product, plus))
 
+    def once(self, module: str, matrix: Floats, bias: Floats) -> tuple[str, str]:
+        """Names of a linear's weights; layers that share theirs (ALBERT) have those of the first."""
+        content = hashlib.blake2b(np.ascontiguousarray(matrix).data)
+        content.update(np.ascontiguousarray(bias).data)
+        key = content.hexdigest(), matrix.shape
+        if key not in self._once:
+            self._once[key] = self.add(f"{module}{MATRIX}", matrix), self.add(f"{module}.bias", bias)
+        return self._once[key]
+
     def _values(self, name: str) -> Floats:
         return numpy_helper.to_array(self.weights[name]).astype(np.float32, copy=False)
 
@@ -139,8 +150,9 @@ def _layer(editor: _Editor, index: int, parts: LayerParts, head_size: int) -> La
 
 def _linear(editor: _Editor, found: Sequence[_Found], name: str, layer: int, part: str) -> None:
     assert len({one.enters for one in found}) == 1, f"{name} has several inputs"
-    matrix = editor.add(f"{name}{MATRIX}", np.concatenate([one.matrix for one in found], axis=1))
-    bias = editor.add(f"{name}.bias", np.concatenate([one.bias for one in found]))
+    matrix, bias = editor.once(
+        name, np.concatenate([one.matrix for one in found], axis=1), np.concatenate([one.bias for one in found])
+    )
     node = helper.make_node(
         "Linear", [found[0].enters, matrix, bias], [one.leaves for one in found], domain=DOMAIN, layer=layer, part=part
     )

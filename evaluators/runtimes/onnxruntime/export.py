@@ -5,7 +5,7 @@ import inspect
 import io
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from evaluators.runtimes.onnxruntime.graph import OPSET
 from evaluators.tasks.base import TYPES
+
+_ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
@@ -29,7 +31,8 @@ class _Text(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._types = "token_type_ids" in inspect.signature(model.forward).parameters
+        takes = "token_type_ids" in inspect.signature(model.forward).parameters
+        self._types = takes and getattr(model.config, "type_vocab_size", 0) > 0  # GPT-2 takes words for types
         model.base_model.register_forward_pre_hook(_with_ready_mask, with_kwargs=True)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -40,7 +43,7 @@ class _Text(nn.Module):
 
 
 def _with_ready_mask(model: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    ready = _MASKS.get(model.config.model_type, _of_padding)
+    ready: _ReadyMask = _MASKS.get(model.config.model_type, _of_padding)
     return arguments, {**named, "attention_mask": ready(named["attention_mask"], model.config)}
 
 
@@ -58,8 +61,14 @@ def _of_windows(mask: Tensor, config: Any) -> dict[str, Tensor]:
     return {"full_attention": everywhere, "sliding_attention": near}
 
 
+def _of_the_past(mask: Tensor, config: Any) -> Tensor:
+    """Tokens see themselves and those before them, (B, 1, T, T)."""
+    places = torch.arange(mask.shape[1])
+    return _of_padding(mask, config).masked_fill(places[:, None] < places, torch.finfo(torch.float32).min)
+
+
 # By type of model, what its layers want for a mask.
-_MASKS: Mapping[str, Callable[[Tensor, Any], Any]] = {"modernbert": _of_windows}
+_MASKS: Mapping[str, _ReadyMask] = {"gpt2": _of_the_past, "modernbert": _of_windows}
 
 
 class _Image(nn.Module):

@@ -88,6 +88,8 @@ class Lowering:
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
         self._short = attending[-1] if shorten and original.reads_first_token and attending else None
         self._first: dict[str, str] = {}
+        self._stored: dict[tuple[Any, ...], str] = {}
+        self._named: set[str] = set()
         self._kinds = _kinds(original, attention)
         self._attending = Attending(original.nodes, self._lowered)
         self._inputs = {} if selecting is None else selecting.write(self._lowered)
@@ -158,7 +160,7 @@ class Lowering:
 
     def _linear(self, node: onnx.NodeProto) -> None:
         layer, part = place(node)
-        matrix, name = self._original.matrices[node.input[1]], node.input[1].removesuffix(MATRIX)
+        matrix, name = self._original.matrices[node.input[1]], self._name(node.input[1].removesuffix(MATRIX), layer)
         narrow = part == HEAD and matrix.shape[1] < SMALLEST_HEAD
         bits = 32 if narrow else self._bits(layer, part)
         cut = matrix.cut(*self._kept(layer, part))
@@ -170,26 +172,33 @@ class Lowering:
         else:
             self._product(node.input[0], cut, bits, name, node.output)
 
+    def _name(self, module: str, layer: int) -> str:
+        """The module's name for the first linear with its weights; the others have their layer in theirs."""
+        name = f"{module}.{layer}" if module in self._named else module
+        self._named.add(name)
+        return name
+
     def _product(self, enters: str, cut: Cut, bits: int, name: str, leaves: Sequence[str]) -> None:
         whole = leaves[0] if len(leaves) == 1 else f"{name}.joined"
         products = {32: self._fp32, 8: self._int8, 4: self._int4}
-        products[bits](enters, cut, name, whole)
+        products[bits](enters, cut, self._stored.setdefault((cut.key, bits), name), name, whole)
         if len(leaves) > 1:
             self._lowered.node("Split", [whole], leaves, axis=-1, num_outputs=len(leaves))
 
-    def _fp32(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _fp32(self, enters: str, cut: Cut, stored: str, name: str, leaves: str) -> None:
         add = self._lowered.tensor
-        self._lowered.node("MatMul", [enters, add(f"{name}{MATRIX}", cut.full())], [f"{name}.product"])
-        self._lowered.node("Add", [f"{name}.product", add(f"{name}.bias", cut.bias())], [leaves])
+        self._lowered.node("MatMul", [enters, add(f"{stored}{MATRIX}", cut.full())], [f"{name}.product"])
+        self._lowered.node("Add", [f"{name}.product", add(f"{stored}.bias", cut.bias())], [leaves])
 
-    def _int8(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _int8(self, enters: str, cut: Cut, stored: str, _: str, leaves: str) -> None:
         add, (values, scales) = self._lowered.tensor, cut.eight()
-        inputs = [add(f"{name}.int8", values), add(f"{name}.scales", scales), "", add(f"{name}.bias", cut.bias())]
+        inputs = [add(f"{stored}.int8", values), add(f"{stored}.scales", scales), "", add(f"{stored}.bias", cut.bias())]
         self._lowered.node("DynamicQuantizeMatMul", [enters, *inputs], [leaves], CONTRIB)
 
-    def _int4(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _int4(self, enters: str, cut: Cut, stored: str, _: str, leaves: str) -> None:
         add, (codes, scales, block) = self._lowered.tensor, cut.four()
-        inputs = [add(f"{name}.int4", codes), add(f"{name}.scales", scales), "", "", add(f"{name}.bias", cut.bias())]
+        weights = [add(f"{stored}.int4", codes), add(f"{stored}.scales", scales)]
+        inputs = [*weights, "", "", add(f"{stored}.bias", cut.bias())]
         sizes = {"K": cut.inputs, "N": cut.outputs, "bits": 4, "block_size": block, "accuracy_level": _INT8_COMPUTE}
         self._lowered.node("MatMulNBits", [enters, *inputs], [leaves], CONTRIB, **sizes)
 
