@@ -121,8 +121,9 @@ def separated(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
-    """A module of the same parameters."""
-    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+    """A module of the same parameters and configuration."""
+    shared = [*module.parameters(), *(inner.config for inner in module.modules() if hasattr(inner, "config"))]
+    return copy.deepcopy(module, {id(one): one for one in shared})
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -20,6 +20,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     FFN_IN,
     FFN_OUT,
     HEAD,
+    IDS,
     MATRIX,
     QUERY_KEY_VALUE,
     LayerEnds,
@@ -128,7 +129,11 @@ def canonical(model: onnx.ModelProto, anatomy: Anatomy) -> tuple[onnx.ModelProto
     for module in anatomy.embeddings:
         gather = editor.by_name.get(f"{ROOT}.{module}.Gather")
         if gather is not None:
-            editor.replace([gather], helper.make_node("Table", gather.input, gather.output, domain=DOMAIN))
+            rows, ids = gather.input
+            reshaped = editor.producer.get(ids)
+            if reshaped is not None and reshaped.op_type == "Reshape" and reshaped.input[0] == IDS:
+                ids = IDS  # to the shape that they have (GPT-2)
+            editor.replace([gather], helper.make_node("Table", [rows, ids], gather.output, domain=DOMAIN))
     return _finished(model, editor), ends
 
 
