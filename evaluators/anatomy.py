@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spaces.errors import ModelError
@@ -16,6 +16,7 @@ _CURE = (
     "Use a family whose layers are linears: BERT, DistilBERT, RoBERTa, ELECTRA, ALBERT, ModernBERT, DeBERTa-v2 or v3, "
     "GPT-2, ViT, DeiT, AST or wav2vec2."
 )
+_DISTANCES = ".rel_embeddings"  # the end of the name of a table that is read whole (DeBERTa)
 _GATE = ".gate"  # the end of the name of a linear whose outputs scale the neurons (conforming.py)
 
 
@@ -31,6 +32,8 @@ class LayerParts:
         ffn_in: linear (hidden, ffn).
         ffn_out: linear (ffn, hidden); returns what the block adds to the residual stream.
         gate: linear (hidden, ffn) whose outputs scale the neurons, where there is one.
+        positions: linears (hidden, heads * head_size) that embedded distances go through (DeBERTa); query and key may
+            be among them.
     """
 
     name: str
@@ -42,11 +45,12 @@ class LayerParts:
     ffn_in: str
     ffn_out: str
     gate: str | None = None
+    positions: tuple[str, ...] = ()
 
     @property
     def of_heads(self) -> tuple[str, ...]:
         """Linears whose outputs are dimensions of heads."""
-        return self.query, self.key, self.value
+        return tuple(dict.fromkeys((self.query, self.key, self.value, *self.positions)))
 
     @property
     def of_neurons(self) -> tuple[str, ...]:
@@ -92,6 +96,12 @@ def attention_names(model: PreTrainedModel) -> tuple[str, ...]:
     return _recorded_modules(model, "attentions")
 
 
+def states(output: Any) -> Tensor:
+    """What a layer or a block returned, (B, T, hidden), without the attention probabilities behind it."""
+    found: Tensor = output[0] if isinstance(output, tuple) else output
+    return found
+
+
 def _recorded_modules(model: PreTrainedModel, output: str) -> tuple[str, ...]:
     recorded = _recorded_class(model, output)
     return tuple(name for name, module in model.named_modules() if type(module) is recorded)
@@ -114,7 +124,10 @@ def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Mod
     linears = [f"{name}.{inner}" for inner, module in layer.named_modules() if isinstance(module, nn.Linear)]
     attentions = [f"{name}.{inner}" for inner, module in layer.named_modules() if type(module) is attention_class]
     gates = [linear for linear in linears if linear.endswith(_GATE)]
-    six = [linear for linear in linears if linear not in gates]
+    inside = getattr(model.get_submodule(attentions[0]), "positions", ()) if attentions else ()
+    positions = tuple(f"{attentions[0]}.{linear}" for linear in inside)
+    first = [linear for linear in linears if linear not in gates]
+    six = first[:3] + [linear for linear in first[3:] if linear not in positions]
     if len(six) != 6 or len(gates) > 1 or len(attentions) != 1:
         raise ModelError(
             f"Layer {name} of {type(model).__name__} has {len(linears)} linears ({_listed(name, linears)}) and "
@@ -122,7 +135,9 @@ def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Mod
             f"{_CURE}"
         )
     query, key, value, output, ffn_in, ffn_out = six
-    return LayerParts(name, attentions[0], query, key, value, output, ffn_in, ffn_out, next(iter(gates), None))
+    return LayerParts(
+        name, attentions[0], query, key, value, output, ffn_in, ffn_out, next(iter(gates), None), positions
+    )
 
 
 def _listed(layer: str, linears: Sequence[str]) -> str:
@@ -140,7 +155,7 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
     context = linear(model, layers[0].query).out_features
     ffn = linear(model, layers[0].ffn_in).out_features
     into_ffn = [(hidden, ffn)] * len(layers[0].of_neurons)
-    expected = [*[(hidden, context)] * 3, *into_ffn, (context, hidden), (ffn, hidden)]
+    expected = [*[(hidden, context)] * len(layers[0].of_heads), *into_ffn, (context, hidden), (ffn, hidden)]
     for parts in layers:
         found = _widths(model, parts)
         if found != expected or context % heads:
@@ -150,8 +165,8 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
             )
     words = model.get_input_embeddings()
     vocab = words.num_embeddings if isinstance(words, nn.Embedding) else 0
-    gated = layers[0].gate is not None
-    return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab, gated)
+    matrices = len(layers[0].of_heads) + 1, len(layers[0].of_neurons) + 1
+    return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab, *matrices)
 
 
 def _widths(model: PreTrainedModel, parts: LayerParts) -> list[tuple[int, int]]:
@@ -179,7 +194,9 @@ def tables(model: PreTrainedModel) -> tuple[str, ...]:
     return tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE
+        if isinstance(module, nn.Embedding)
+        and module.num_embeddings >= SMALLEST_TABLE
+        and not name.endswith(_DISTANCES)
     )
 
 

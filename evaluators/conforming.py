@@ -5,7 +5,7 @@ write is the family's own state dict: `published` puts it together again.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import Conv1D
+
+from evaluators.relative_attention import RelativeAttention
+from spaces.errors import ModelError
 
 _QUERY_KEY_VALUE = ("query", "key", "value")
 
@@ -92,6 +95,13 @@ class Unrolled(nn.Module):
                 state[f"{name}.albert_layer_groups.{group}.albert_layers.0.{inner}"] = state.pop(key)
 
 
+class Layers(nn.ModuleList):
+    """A list of which a loop runs once if nothing is left: DeBERTa's returns what its last layer returned."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return super().__iter__() if len(self) else iter([lambda hidden, *_, **__: (hidden, None)])
+
+
 def conform(model: PreTrainedModel) -> PreTrainedModel:
     """Rewrite `model` in place where its family needs it; any other stays as it is."""
     for name, module in list(model.named_modules()):
@@ -169,9 +179,27 @@ def _without_cache(model: nn.Module, name: str) -> None:
     model.get_submodule(name).config.use_cache = False  # type: ignore[union-attr]
 
 
+def _deberta(model: nn.Module, name: str) -> None:
+    """Also says which modules yield hidden states and attention, which this family does not."""
+    encoder = model.get_submodule(f"{name}.encoder" if name else "encoder")
+    if getattr(encoder, "conv", None) is not None:
+        raise ModelError(
+            f"{type(model).__name__} has a convolution beside its first layer (conv_kernel_size), which cannot be cut. "
+            "Use a DeBERTa without, such as the v3 models."
+        )
+    for module in encoder.modules():
+        if type(module).__name__ == "DebertaV2Attention":
+            attention = module.get_submodule("self")
+            module.self = attention if isinstance(attention, RelativeAttention) else RelativeAttention(attention)
+    layers = encoder.get_submodule("layer")
+    encoder.layer = Layers(layers)  # type: ignore[arg-type]
+    model._can_record_outputs = {"hidden_states": type(layers[0]), "attentions": RelativeAttention}  # type: ignore
+
+
 # By class name of a module, how it is rewritten in the model where it has that dotted name.
 _ROWS: Mapping[str, Callable[[nn.Module, str], None]] = {
     "AlbertTransformer": _unroll,
+    "DebertaV2Model": _deberta,
     "GPT2Attention": _gpt2_attention,
     "GPT2MLP": _gpt2_mlp,
     "GPT2Model": _without_cache,

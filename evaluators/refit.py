@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, LayerParts, layer_names, linear
+from evaluators.anatomy import Anatomy, LayerParts, layer_names, linear, states
 from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import as_batch
 
@@ -71,7 +71,7 @@ class Refit:
                 missing = self._targets[followed, 1] - self._before_ffn(own, parts)
                 _fit(linear(student, parts.ffn_out), own[parts.ffn_out], missing)
             with torch.no_grad():
-                steps = [replace(step, states=_states(call())) for step, call in zip(steps, calls, strict=True)]
+                steps = [replace(step, states=states(call())) for step, call in zip(steps, calls, strict=True)]
         return student
 
     @cached_property
@@ -155,8 +155,8 @@ class Refit:
         kept: dict[str, list[Tensor]] = {}
         mask = torch.zeros(0)
 
-        def keep(name: str, states: Tensor) -> None:
-            kept.setdefault(name, []).append(states[mask])
+        def keep(name: str, found: Tensor) -> None:
+            kept.setdefault(name, []).append(found[mask])
             if name == until:
                 raise _EnoughError
 
@@ -164,7 +164,7 @@ class Refit:
             return lambda _, arguments: keep(name, arguments[0])
 
         def behind(name: str) -> Any:
-            return lambda _, arguments, output: keep(_leaving(name), _states(output))
+            return lambda _, arguments, output: keep(_leaving(name), states(output))
 
         with ExitStack() as hooks, torch.no_grad():
             for name in leaving:
@@ -185,11 +185,6 @@ class _Step:
     states: Tensor
     others: tuple[Any, ...]
     named: Mapping[str, Any]
-
-
-def _states(output: Any) -> Tensor:
-    states: Tensor = output[0] if isinstance(output, tuple) else output
-    return states
 
 
 class _EnoughError(Exception):
@@ -223,9 +218,11 @@ def _copy_last_norm(source: nn.Module, layer: nn.Module) -> None:
 
 
 def _renamed(parts: LayerParts, layer: str) -> LayerParts:
-    """The same parts where the layer has another number."""
-    names = {part: name for part, name in vars(parts).items() if isinstance(name, str)}
-    return replace(parts, **{part: f"{layer}{name.removeprefix(parts.name)}" for part, name in names.items()})
+    """What is refitted, where the layer has another number."""
+    output, ffn_in, ffn_out = (
+        f"{layer}{name.removeprefix(parts.name)}" for name in (parts.attention_output, parts.ffn_in, parts.ffn_out)
+    )
+    return replace(parts, name=layer, attention_output=output, ffn_in=ffn_in, ffn_out=ffn_out)
 
 
 def _shared(model: PreTrainedModel) -> set[str]:

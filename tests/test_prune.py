@@ -79,7 +79,7 @@ def test_removed_units_take_their_parameters_with_them(family: str) -> None:
     anatomy = Anatomy.of(model)
     shape, parts = anatomy.shape, anatomy.layers[0]
     bias = int(linear(model, parts.query).bias is not None)
-    head = shape.head_weights + 3 * shape.head_size * bias
+    head = shape.head_weights + len(parts.of_heads) * shape.head_size * bias
     neuron = shape.neuron_weights + bias
     attention, ffn = HEADS * head + HIDDEN * bias, FFN * neuron + HIDDEN * bias  # output biases go with their blocks
     norms = parameters(model.get_submodule(anatomy.layers[2].name)) - attention - ffn

@@ -113,10 +113,10 @@ def test_names_every_linear_and_table_of_a_whole_model(family: str) -> None:
     first, second, third = anatomy.layers
     wide = [name for name in anatomy.head if linear(model, name).out_features >= SMALLEST_HEAD]
     assert rounding.linears == {
-        **dict.fromkeys((first.query, first.key, first.value, first.attention_output), 8),
+        **dict.fromkeys((*first.of_heads, first.attention_output), 8),
         **dict.fromkeys((*first.of_neurons, first.ffn_out), 4),
         **dict.fromkeys((*second.of_neurons, second.ffn_out), 8),
-        **dict.fromkeys((third.query, third.key, third.value, third.attention_output), 4),
+        **dict.fromkeys((*third.of_heads, third.attention_output), 4),
         **dict.fromkeys(wide, 8),
     }
     assert rounding.tables == dict.fromkeys(anatomy.embeddings, 4)
@@ -132,7 +132,7 @@ def test_names_what_is_left_of_a_pruned_model(family: str) -> None:
     rounding = Rounding.of(widths, student, (0, 2))
     four = [name for name, bits in rounding.linears.items() if bits == 4]
     assert four == [*layers[0].of_neurons, layers[0].ffn_out]
-    assert sorted(rounding.linears.values()) == [4] * len(four) + [8] * 4
+    assert sorted(rounding.linears.values()) == [4] * len(four) + [8] * (len(layers[2].of_heads) + 1)
     assert rounding.tables == {}
     with rounding.applied(student):
         assert student(**inputs).logits.isfinite().all()

@@ -8,6 +8,8 @@ from transformers import (
     AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DeiTConfig,
     DeiTForImageClassification,
     DistilBertConfig,
@@ -27,10 +29,17 @@ from transformers import (
 
 from evaluators.conforming import conform
 
-TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2")
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2", "deberta-v2", "deberta-v3")
+DEBERTA = ("deberta-v2", "deberta-v3")  # whose attention cannot be replaced
 IMAGE_FAMILIES = ("vit", "deit")
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
-CONFORMED = ("albert", "modernbert", "gpt2")  # rewritten where they are loaded (evaluators/conforming.py)
+CONFORMED = (
+    "albert",
+    "modernbert",
+    "gpt2",
+    "deberta-v2",
+    "deberta-v3",
+)  # rewritten where they are loaded (evaluators/conforming.py)
 
 LAYERS, HEADS, HIDDEN, FFN, VOCAB, POSITIONS, CLASSES = 3, 4, 32, 48, 120, 40, 3
 _SIZES: dict[str, Any] = {
@@ -64,6 +73,17 @@ def _untrained(family: str) -> PreTrainedModel:
         case "albert":
             groups = {"num_hidden_groups": 2, "embedding_size": 16}  # the first two layers share their weights
             return AlbertForSequenceClassification(AlbertConfig(**_SIZES, **_WORDS, **groups))
+        case "deberta-v2" | "deberta-v3":
+            # Of v3 all checkpoints share projections of tokens and distances; the second has buckets of distances, too.
+            v3 = {
+                "share_att_key": True,
+                "position_buckets": 4,
+                "norm_rel_ebd": "layer_norm",
+                "position_biased_input": False,
+            }
+            relative = {"relative_attention": True, "pos_att_type": "p2c|c2p", **(v3 if family == "deberta-v3" else {})}
+            config = DebertaV2Config(**_SIZES, **_WORDS, **relative, pooler_hidden_size=HIDDEN)
+            return DebertaV2ForSequenceClassification(config)
         case "gpt2":
             return GPT2ForSequenceClassification(GPT2Config(**_SIZES, **_WORDS, n_inner=FFN, pad_token_id=0))
         case "modernbert":

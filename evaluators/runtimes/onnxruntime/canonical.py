@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class _Editor:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.same: dict[str, str] = {}  # by weight the first that is equal, where the exporter says so
         self._once: dict[tuple[str, tuple[int, ...]], tuple[str, str]] = {}
         self.nodes = []
         for node in model.graph.node:
@@ -53,6 +54,7 @@ class _Editor:
                 self.weights[node.output[0]] = _named(node.attribute[0].t, node.output[0])
             elif node.op_type == "Identity" and node.input[0] in self.weights:  # how equal weights are written
                 self.weights[node.output[0]] = _named(self.weights[node.input[0]], node.output[0])
+                self.same[node.output[0]] = self.same.get(node.input[0], node.input[0])
             else:
                 self.nodes.append(node)
         self.by_name = {node.name.strip("/").replace("/", "."): node for node in self.nodes}
@@ -79,13 +81,13 @@ class _Editor:
         self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
-    def linear(self, module: str) -> _Found:
-        """The nodes of an `nn.Linear`.
+    def linear(self, module: str, call: str = "") -> _Found:
+        """The nodes of an `nn.Linear`; `call` stands behind its name where it is called again.
 
         Raises:
             ModelError: the exporter wrote something else for it.
         """
-        gemm, product = self.by_name.get(f"{ROOT}.{module}.Gemm"), self.by_name.get(f"{ROOT}.{module}.MatMul")
+        gemm, product = (self.by_name.get(f"{ROOT}.{module}{call}.{kind}") for kind in ("Gemm", "MatMul"))
         if gemm is not None:
             matrix, bias = self._values(gemm.input[1]).T, self._values(gemm.input[2])
             return _Found(gemm.input[0], matrix, bias, gemm.output[0], (gemm,))
@@ -93,7 +95,7 @@ class _Editor:
             raise ModelError(
                 f"{module} is no MatMul or Gemm in the exported graph. Use an encoder of nn.Linear, such as BERT."
             )
-        matrix, plus = self._values(product.input[1]), self.by_name.get(f"{ROOT}.{module}.Add")
+        matrix, plus = self._values(product.input[1]), self.by_name.get(f"{ROOT}.{module}{call}.Add")
         if plus is None:
             zeros = np.zeros(matrix.shape[1], np.float32)
             return _Found(product.input[0], matrix, zeros, product.output[0], (product,))
@@ -145,6 +147,8 @@ def _layer(editor: _Editor, index: int, parts: LayerParts, head_size: int) -> La
     _apart(editor, into)
     _free_head_count(editor, projections, output, head_size)
     _linear(editor, projections, f"{parts.attention}.qkv", index, QUERY_KEY_VALUE)
+    if parts.positions:
+        _distances(editor, parts, projections, index, head_size)
     _linear(editor, [output], parts.attention_output, index, ATTENTION_OUTPUT)
     _linear(editor, into, parts.ffn_in, index, FFN_IN)
     _linear(editor, [ffn_out], parts.ffn_out, index, FFN_OUT)
@@ -158,8 +162,9 @@ def _linear(editor: _Editor, found: Sequence[_Found], name: str, layer: int, par
     matrix, bias = editor.once(
         name, np.concatenate([one.matrix for one in found], axis=1), np.concatenate([one.bias for one in found])
     )
+    enters = editor.same.get(found[0].enters, found[0].enters)  # distances are embedded by weights alone (DeBERTa)
     node = helper.make_node(
-        "Linear", [found[0].enters, matrix, bias], [one.leaves for one in found], domain=DOMAIN, layer=layer, part=part
+        "Linear", [enters, matrix, bias], [one.leaves for one in found], domain=DOMAIN, layer=layer, part=part
     )
     editor.replace([node for one in found for node in one.nodes], node)
 
@@ -180,6 +185,34 @@ def _apart(editor: _Editor, found: Sequence[_Found]) -> None:
     parts = [name for node in readers for name in node.output]  # of one Split, or of a Slice for each
     for one, part in zip(found, parts, strict=True):
         editor.read_instead(part, one.leaves)
+
+
+def _distances(editor: _Editor, parts: LayerParts, projections: Sequence[_Found], layer: int, head_size: int) -> None:
+    """Projections of distances: linears of their own, or those of tokens, called again and then written once."""
+    own = (parts.query, parts.key, parts.value)
+    again = {module: editor.linear(module, "_1") for module in parts.positions if module in own}
+    found = {module: again.get(module) or editor.linear(module) for module in parts.positions}
+    for one in found.values():
+        _heads_apart(editor, one, head_size)
+    if not again:
+        _linear(editor, list(found.values()), f"{parts.attention}.distances", layer, QUERY_KEY_VALUE)
+        return
+    (enters,) = {one.enters for one in found.values()}
+    unused = (f"{parts.attention}.distances.{module}" for module in own)
+    whole = [
+        replace(one, enters=enters, leaves=found[module].leaves if module in found else next(unused), nodes=())
+        for module, one in zip(own, projections, strict=True)
+    ]
+    whole[0] = replace(whole[0], nodes=tuple(node for one in found.values() for node in one.nodes))
+    _linear(editor, whole, f"{parts.attention}.qkv", layer, QUERY_KEY_VALUE)
+
+
+def _heads_apart(editor: _Editor, one: _Found, head_size: int) -> None:
+    """A constant shape (B, T, heads, head_size) for any number of heads."""
+    split = editor.add("split_heads", np.array([0, 0, -1, head_size]))
+    for node in editor.consumers(one.leaves):
+        if node.op_type == "Reshape":
+            node.input[1] = split
 
 
 def _free_head_count(editor: _Editor, projections: Iterable[_Found], output: _Found, head_size: int) -> None:
@@ -224,10 +257,10 @@ def _leaving(editor: _Editor, scope: str, enters: str) -> str:
 
 
 def _made_of(editor: _Editor, tensor: str) -> set[str]:
-    """All tensors that depend on `tensor`."""
+    """All tensors that depend on the values of `tensor`."""
     made = {tensor}
     for node in editor.nodes:
-        if made.intersection(node.input):
+        if node.op_type != "Shape" and made.intersection(node.input):
             made.update(node.output)
     return made
 

@@ -68,7 +68,11 @@ def _of_the_past(mask: Tensor, config: Any) -> Tensor:
 
 
 # By type of model, what its layers want for a mask.
-_MASKS: Mapping[str, _ReadyMask] = {"gpt2": _of_the_past, "modernbert": _of_windows}
+_MASKS: Mapping[str, _ReadyMask] = {
+    "deberta-v2": lambda mask, _: mask,  # which embeddings are scaled by, too
+    "gpt2": _of_the_past,
+    "modernbert": _of_windows,
+}
 
 
 class _Image(nn.Module):

@@ -7,7 +7,7 @@ MultiHeadAttention 7 %); where it is faster it is taken (graphs.py).
 Where the head sees the first token only, so does everything behind the keys and values of the last attention block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,10 +123,11 @@ class Lowering:
                 self._attending.write(node, self._kinds[node.output[0]])
             else:
                 self._lowered.nodes.append(node)
-                self._lowered.tensors |= {
-                    name: self._original.others[name] for name in node.input if name in self._original.others
-                }
+                self._lowered.tensors |= self._constants(node.input)
         return self._lowered
+
+    def _constants(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: self._original.others[name] for name in names if name in self._original.others}
 
     def _live(self, given: str | None, wanted: Sequence[str]) -> list[onnx.NodeProto]:
         """Nodes that `wanted` needs once blocks and layers are gone, reading what stands for those; not what makes the
@@ -161,9 +162,10 @@ class Lowering:
     def _linear(self, node: onnx.NodeProto) -> None:
         layer, part = place(node)
         matrix, name = self._original.matrices[node.input[1]], self._name(node.input[1].removesuffix(MATRIX), layer)
+        self._lowered.tensors |= self._constants(node.input[:1])
         narrow = part == HEAD and matrix.shape[1] < SMALLEST_HEAD
         bits = 32 if narrow else self._bits(layer, part)
-        cut = matrix.cut(*self._kept(layer, part))
+        cut = matrix.cut(*self._kept(layer, part, len(node.output)))
         if layer == self._short and part == QUERY_KEY_VALUE:
             query, *others = node.output
             first, rest = cut.split(cut.outputs // 3)
@@ -260,18 +262,18 @@ class Lowering:
             self._lowered.node("Gather", [tensor, index], [self._first[tensor]], axis=1)
         return self._first[tensor]
 
-    def _kept(self, layer: int, part: str) -> tuple[Indices, Indices]:
-        """Rows and columns of a linear's matrix that stay."""
+    def _kept(self, layer: int, part: str, outputs: int) -> tuple[Indices, Indices]:
+        """Rows and columns that stay of a matrix of so many linears side by side."""
         units, shape = (self._units[layer] if layer >= 0 else None), self._original.shape
         if units is None:
             return None, None
         if part == QUERY_KEY_VALUE:
-            return None, _of_heads(units, shape, copies=3)
+            return None, _of_heads(units, shape, copies=outputs)
         if part == ATTENTION_OUTPUT:
             return _of_heads(units, shape, copies=1), None
         if part == FFN_OUT:
             return _of_neurons(units, shape, copies=1), None
-        return None, _of_neurons(units, shape, copies=2 if shape.gated else 1)
+        return None, _of_neurons(units, shape, copies=outputs)
 
     def _bits(self, layer: int, part: str) -> int:
         widths = self._widths.layers[layer] if layer >= 0 else None
