@@ -17,6 +17,7 @@ _CURE = (
     "GPT-2, ViT, DeiT, AST or wav2vec2."
 )
 _DISTANCES = ".rel_embeddings"  # the end of the name of a table that is read whole (DeBERTa)
+_ORDER = "qkv"  # initials of query, key and value, which wav2vec2 registers in another order
 _GATE = ".gate"  # the end of the name of a linear whose outputs scale the neurons (conforming.py)
 
 
@@ -108,10 +109,12 @@ def _recorded_modules(model: PreTrainedModel, output: str) -> tuple[str, ...]:
 
 
 def _recorded_class(model: PreTrainedModel, output: str) -> type[nn.Module]:
-    """The module class whose outputs transformers records as `output`."""
+    """The module class whose outputs transformers records as `output`; of several the one that the model has."""
     recorded: Any = (model._can_record_outputs or {}).get(output)
-    found = recorded[0] if isinstance(recorded, list | tuple) else recorded
-    found = getattr(found, "target_class", found)
+    listed = recorded if isinstance(recorded, list | tuple) else [recorded]
+    classes = [getattr(each, "target_class", each) for each in listed]
+    present = {type(module) for module in model.modules()}
+    found = next((each for each in classes if each in present), classes[0])
     if not isinstance(found, type):
         raise ModelError(
             f"{type(model).__name__} does not say which of its modules yields {output} (found {recorded!r}). {_CURE}"
@@ -134,7 +137,8 @@ def _layer_parts(model: PreTrainedModel, name: str, attention_class: type[nn.Mod
             f"{len(attentions)} self-attention modules, expected 6 (query, key, value, output, FFN in, FFN out) and 1. "
             f"{_CURE}"
         )
-    query, key, value, output, ffn_in, ffn_out = six
+    query, key, value = sorted(six[:3], key=lambda name: _ORDER.find(name.rpartition(".")[2][0]))
+    output, ffn_in, ffn_out = six[3:]
     return LayerParts(
         name, attentions[0], query, key, value, output, ffn_in, ffn_out, next(iter(gates), None), positions
     )
@@ -163,7 +167,7 @@ def _shape(model: PreTrainedModel, layers: tuple[LayerParts, ...]) -> ModelShape
                 f"Layer {parts.name} of {type(model).__name__} has linears of (in, out) widths {found}, expected "
                 f"{expected} in {heads} equal heads; a pruned model cannot be taken apart again. {_CURE}"
             )
-    words = model.get_input_embeddings()
+    words = model.get_input_embeddings() if model.main_input_name == "input_ids" else None
     vocab = words.num_embeddings if isinstance(words, nn.Embedding) else 0
     matrices = len(layers[0].of_heads) + 1, len(layers[0].of_neurons) + 1
     return ModelShape(len(layers), heads, context // heads, ffn, hidden, vocab, *matrices)

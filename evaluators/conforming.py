@@ -196,6 +196,14 @@ def _deberta(model: nn.Module, name: str) -> None:
     model._can_record_outputs = {"hidden_states": type(layers[0]), "attentions": RelativeAttention}  # type: ignore
 
 
+def _last_state_alone(model: nn.Module, name: str) -> None:
+    if model.get_submodule(name).config.use_weighted_layer_sum:  # type: ignore[union-attr]
+        raise ModelError(
+            f"The head of {type(model).__name__} reads a sum of all layers (use_weighted_layer_sum), so none can go. "
+            "Use a checkpoint whose head reads the last layer."
+        )
+
+
 # By class name of a module, how it is rewritten in the model where it has that dotted name.
 _ROWS: Mapping[str, Callable[[nn.Module, str], None]] = {
     "AlbertTransformer": _unroll,
@@ -204,5 +212,6 @@ _ROWS: Mapping[str, Callable[[nn.Module, str], None]] = {
     "GPT2MLP": _gpt2_mlp,
     "GPT2Model": _without_cache,
     "ModernBertAttention": lambda model, name: _split(model, f"{name}.Wqkv", _QUERY_KEY_VALUE),
+    "Wav2Vec2ForSequenceClassification": _last_state_alone,
     "ModernBertMLP": lambda model, name: _split(model, f"{name}.Wi", ("into", "gate")),
 }

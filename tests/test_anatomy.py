@@ -8,13 +8,13 @@ from evaluators.transforms.base import build
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.errors import ModelError
 from spaces.shape import ModelShape
-from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, IMAGE_FAMILIES, LAYERS, VOCAB, tiny
+from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, LAYERS, TEXT_FAMILIES, VOCAB, tiny
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shape_is_that_of_the_configuration(family: str) -> None:
     model, _ = tiny(family)
-    vocab = 0 if family in IMAGE_FAMILIES else VOCAB
+    vocab = 0 if family not in TEXT_FAMILIES else VOCAB
     matrices = (6 if family == "deberta-v2" else 4, 3 if family == "modernbert" else 2)
     assert Anatomy.of(model).shape == ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab, *matrices)
 
@@ -26,9 +26,8 @@ def test_parts_are_the_linears_that_their_names_say(family: str) -> None:
         assert parts.name.endswith(f".{index}")
         initials = "".join(name.rpartition(".")[2][0] for name in (parts.query, parts.key, parts.value))
         assert initials == "qkv"
-        assert parts.attention_output.endswith(
-            ("attention.output.dense", "out_lin", "o_proj", "attn.Wo", "attention.dense", "c_proj")
-        )
+        outputs = ("output.dense", "out_lin", "o_proj", "attn.Wo", "attention.dense", "c_proj", "attention.out_proj")
+        assert parts.attention_output.endswith(outputs)
         assert linear(model, parts.ffn_in).out_features == FFN
         assert linear(model, parts.ffn_out).in_features == FFN
 
@@ -43,6 +42,7 @@ def test_tables_and_head_of_text_models() -> None:
 
 def test_image_models_have_no_tables() -> None:
     assert Anatomy.of(tiny("vit")[0]).embeddings == ()
+    assert Anatomy.of(tiny("wav2vec2")[0]).head == ("projector", "classifier")
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ from tests.contracts.axis import AxisContract
 from tests.contracts.runtime import Model, arrays
 from tests.contracts.transform import TransformContract
 from tests.prunings import random_pruning
-from tests.tiny_models import DEBERTA, FAMILIES, LAYERS, TEXT_FAMILIES, tiny
+from tests.tiny_models import DEBERTA, IMAGE_FAMILIES, LAYERS, TEXT_FAMILIES, tiny
 from tests.tiny_task import searched
 
-REPLACEABLE = tuple(family for family in FAMILIES if family not in DEBERTA)
+REPLACEABLE = tuple(family for family in TEXT_FAMILIES + IMAGE_FAMILIES if family not in DEBERTA)
 REPLACEABLE_TEXT = tuple(family for family in TEXT_FAMILIES if family not in DEBERTA)
 KINDS = ("hard@1", "hard@4", "sign@1", "sign@4")
 SHAPE = ModelShape(layers=3, heads=4, head_size=8, ffn=48, hidden=32, vocab=120)

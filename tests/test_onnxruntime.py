@@ -25,7 +25,7 @@ from spaces.axes.quantization import LayerBits, Quantization
 from spaces.design import Member
 from spaces.errors import DesignError, ModelError
 from tests.contracts.runtime import Model, RuntimeContract, arrays, members, torch_logits
-from tests.tiny_models import FAMILIES, TEXT_FAMILIES, tiny
+from tests.tiny_models import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
 
 
 class TestOnnxRuntime(RuntimeContract):
@@ -109,7 +109,12 @@ def exported(model: Model) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_reads_sound_is_refused() -> None:
+    with pytest.raises(ModelError, match="reads input_values"):
+        OnnxRuntime().template(tiny("wav2vec2")[0])
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES + IMAGE_FAMILIES)
 def test_the_untouched_graph_is_the_exported_one_bit_by_bit(family: str) -> None:
     """Executed as written: what onnxruntime fuses in one graph and not in the other differs in the last bit."""
     model = tiny(family)

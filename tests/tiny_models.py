@@ -25,6 +25,8 @@ from transformers import (
     RobertaForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2ForSequenceClassification,
 )
 
 from evaluators.conforming import conform
@@ -32,7 +34,8 @@ from evaluators.conforming import conform
 TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2", "deberta-v2", "deberta-v3")
 DEBERTA = ("deberta-v2", "deberta-v3")  # whose attention cannot be replaced
 IMAGE_FAMILIES = ("vit", "deit")
-FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
+AUDIO_FAMILIES = ("wav2vec2",)
+FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES + AUDIO_FAMILIES
 CONFORMED = (
     "albert",
     "modernbert",
@@ -51,6 +54,15 @@ _SIZES: dict[str, Any] = {
 }
 _WORDS: dict[str, Any] = {"vocab_size": VOCAB, "max_position_embeddings": POSITIONS}
 _IMAGE: dict[str, Any] = {"image_size": 16, "patch_size": 4, "num_channels": 1}
+_SOUND: dict[str, Any] = {
+    "conv_dim": (8, 8),
+    "conv_kernel": (4, 4),
+    "conv_stride": (4, 4),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+}
 _DISTILBERT: dict[str, Any] = {
     "n_layers": LAYERS,
     "n_heads": HEADS,
@@ -95,6 +107,8 @@ def _untrained(family: str) -> PreTrainedModel:
             return ViTForImageClassification(ViTConfig(**_SIZES, **_IMAGE))
         case "deit":
             return DeiTForImageClassification(DeiTConfig(**_SIZES, **_IMAGE))
+        case "wav2vec2":
+            return Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_SIZES, **_SOUND))
     raise ValueError(f"No tiny {family!r}; known are {', '.join(FAMILIES)}.")
 
 
@@ -120,6 +134,8 @@ def tiny(family: str, seed: int = 0, *, conformed: bool = True) -> tuple[PreTrai
             conform(model)
         if family in IMAGE_FAMILIES:
             return model, {"pixel_values": torch.randn(5, 1, 16, 16)}
+        if family in AUDIO_FAMILIES:
+            return model, {"input_values": torch.randn(5, 160)}
         lengths = torch.tensor([9, 3, 7, 5, 8])
         mask = (torch.arange(9) < lengths[:, None]).long()  # (5, 9)
         return model, {"input_ids": torch.randint(5, VOCAB, (5, 9)) * mask, "attention_mask": mask}

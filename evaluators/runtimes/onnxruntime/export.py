@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evaluators.runtimes.onnxruntime.graph import OPSET
 from evaluators.tasks.base import TYPES
+from spaces.errors import ModelError
 
 _ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
@@ -93,7 +94,15 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
     size), or `pixel_values` where the
     model takes images; the output is `logits`.
+
+    Raises:
+        ModelError: the model reads something else.
     """
+    if model.main_input_name not in ("input_ids", "pixel_values"):
+        raise ModelError(
+            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read input_ids or "
+            "pixel_values. Use runtime torch."
+        )
     plain = copy.deepcopy(model).float().cpu().eval()
     plain.set_attn_implementation("eager")
     names = ["pixel_values"] if plain.main_input_name == "pixel_values" else ["input_ids", "attention_mask"]
