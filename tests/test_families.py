@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from evaluators import latency_model
 from tests.test_cli import call
 from tests.tiny_models import TEXT_FAMILIES, tiny
 from tests.tiny_task import GOOD, SHORT, write_rows, write_tokenizer
@@ -27,6 +28,8 @@ def test_a_family_is_loaded_ranked_searched_verified_exported_and_loaded_again(
     family: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    for name, value in {"_PROCESSES": 1, "_GROUP": 25, "_INPUTS": 10}.items():  # time is not what is tested here
+        monkeypatch.setattr(latency_model, name, value)
     model, rows = write_classifier(family, tmp_path / "model"), write_rows(tmp_path / "rows.csv", rows=400)
     (tmp_path / "run.yaml").write_text(
         f"model: {model}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
