@@ -42,10 +42,21 @@ def compensated(matrix: Floats, bias: Floats, inverse: Doubles, kept: Sequence[i
     Returns:
         (len(kept), N) and (N,).
     """
-    inputs = len(matrix)
-    gone = np.setdiff1d(np.arange(inputs), kept)
-    stays = np.append(np.asarray(kept, dtype=np.intp), inputs)
-    weights = np.concatenate([matrix, bias[None]]).astype(np.float64)  # (K + 1, N)
-    share = cho_solve(cho_factor(inverse[np.ix_(gone, gone)], lower=True), weights[gone])  # (gone, N)
-    refitted = (weights[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
+    stays = np.append(np.asarray(kept, dtype=np.intp), len(matrix))
+    refitted = _refitted(np.concatenate([matrix, bias[None]]), inverse, stays)
     return refitted[:-1], refitted[-1]
+
+
+def compensated_without_bias(matrix: Floats, inverse: Doubles, kept: Sequence[int]) -> Floats:
+    """The same of a linear without a bias: (len(kept), N)."""
+    last = inverse[:-1, -1:]
+    without = inverse[:-1, :-1] - last @ last.T / inverse[-1, -1]  # the inverse of the moments of the inputs alone
+    return _refitted(matrix, without, np.asarray(kept, dtype=np.intp))
+
+
+def _refitted(weights: Floats, inverse: Doubles, stays: NDArray[np.intp]) -> Floats:
+    """The rows `stays` of weights (rows, N), standing in for all of them."""
+    gone, whole = np.setdiff1d(np.arange(len(weights)), stays), weights.astype(np.float64)
+    share = cho_solve(cho_factor(inverse[np.ix_(gone, gone)], lower=True), whole[gone])  # (gone, N)
+    refitted: Floats = (whole[stays] - inverse[np.ix_(stays, gone)] @ share).astype(np.float32)
+    return refitted

@@ -5,13 +5,13 @@ Kim and Awadalla 2020, "FastFormers: Highly Efficient Transformer Models for Nat
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, linear
+from evaluators.anatomy import Anatomy, linear, sharing
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, LayerUnits, Pruning
@@ -27,9 +27,9 @@ def first_order_importance(
     """Sums over batches of first-order terms of the batch's mean loss L.
 
     Heads and layers: |dL/dgate|; layers are our addition, they were not published. Neuron i of the first FFN matrix W
-    and bias b: |sum_j W_ij dL/dW_ij + b_i dL/db_i|; the second matrix does not count, as published. The public code
-    never sets gradients back to zero between batches, so that later batches weigh less and less; here every batch has
-    its own.
+    and bias b: |sum_j W_ij dL/dW_ij + b_i dL/db_i|, its gate's row added where there is one; the second matrix does not
+    count, as published. The public code never sets gradients back to zero between batches, so that later batches weigh
+    less and less; here every batch has its own.
 
     Args:
         model: a classifier; stays as it was.
@@ -39,7 +39,10 @@ def first_order_importance(
     """
     frozen = copy.deepcopy(model).train(False).requires_grad_(False)
     anatomy = Anatomy.of(frozen)
-    ffn_in = [linear(frozen, parts.ffn_in).requires_grad_(True) for parts in anatomy.layers]
+    entering = [
+        [p.requires_grad_(True) for name in parts.of_neurons for p in linear(frozen, name).parameters()]
+        for parts in anatomy.layers
+    ]
     shape = anatomy.shape
     heads, neurons = torch.zeros(shape.layers, shape.heads), torch.zeros(shape.layers, shape.ffn)
     layers = torch.zeros(shape.layers)
@@ -52,28 +55,22 @@ def first_order_importance(
             logits = frozen(
                 **{name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
             ).logits
-        wanted = [
-            gates.heads,
-            gates.layers,
-            *(parameter for layer in ffn_in for parameter in (layer.weight, layer.bias)),
-        ]
+        wanted = [gates.heads, gates.layers, *(parameter for layer in entering for parameter in layer)]
         of_heads, of_layers, *of_ffn = torch.autograd.grad(encoded.problem.losses(logits, labels).mean(), wanted)
         heads += of_heads.abs().cpu()
         layers += of_layers.abs().cpu()
-        neurons += _of_neurons(ffn_in, of_ffn).cpu()
+        neurons += _of_neurons(entering, iter(of_ffn)).cpu()
         if progress is not None:
             progress(start + len(labels), len(encoded))
+    for positions in sharing(frozen, anatomy.layers):
+        heads[positions], neurons[positions] = heads[positions].mean(0), neurons[positions].mean(0)
     return Importance(tuple(map(tuple, heads.tolist())), tuple(map(tuple, neurons.tolist())), tuple(layers.tolist()))
 
 
-def _of_neurons(ffn_in: Sequence[nn.Linear], gradients: Sequence[Tensor]) -> Tensor:
-    """(L, F), from the gradients of each layer's weight (F, hidden) and bias (F,), one after the other."""
-    return torch.stack(
-        [
-            ((layer.weight * of_weight).sum(1) + layer.bias * of_bias).abs().detach()
-            for layer, of_weight, of_bias in zip(ffn_in, gradients[::2], gradients[1::2], strict=True)
-        ]
-    )
+def _of_neurons(entering: Sequence[Sequence[Tensor]], gradients: Iterator[Tensor]) -> Tensor:
+    """(L, F), from each layer's parameters of (F, ...) and their gradients, one after the other."""
+    terms = [[(p * next(gradients)).reshape(len(p), -1).sum(1) for p in layer] for layer in entering]
+    return torch.stack([torch.stack(layer).sum(0).abs().detach() for layer in terms])
 
 
 def uniform(importance: Importance, *, heads: int, neurons: int) -> Pruning:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy
+from evaluators.anatomy import Anatomy, sharing
 from evaluators.problems.base import Problem
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
@@ -33,7 +33,8 @@ def fisher_importance(
 
     Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
     L_n is the loss of example n; every example has its own gates, so one backward pass per batch
-    yields the gradients of each example. The same rows give the same figures.
+    yields the gradients of each example. The same rows give the same figures. Heads and neurons of layers that share
+    their weights get the mean over these layers, so that what goes goes from all and the rest stays shared.
 
     Args:
         model: a classifier; stays as it was.
@@ -43,7 +44,8 @@ def fisher_importance(
         progress: called with (rows done, rows in all) after each batch.
     """
     frozen = copy.deepcopy(model).train(False).requires_grad_(False)
-    shape = Anatomy.of(frozen).shape
+    anatomy = Anatomy.of(frozen)
+    shape = anatomy.shape
     gates = Masks.of(left or Pruning.identity(shape), shape, device=frozen.device)
     totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
     encoded = encoded if encoded.labels else _sampled(frozen, encoded)
@@ -58,6 +60,9 @@ def fisher_importance(
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
             progress(start + len(labels), len(rows))
+    for positions in sharing(frozen, anatomy.layers):
+        for total in totals[:2]:
+            total[positions] = total[positions].mean(0)
     heads, neurons, layers = (total.tolist() for total in totals)
     return Importance(tuple(map(tuple, heads)), tuple(map(tuple, neurons)), tuple(layers))
 

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from evaluators.anatomy import Anatomy
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
+from evaluators.conforming import conform, published
 from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
@@ -112,7 +113,10 @@ def load_classifier(
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = problem.problem_type
     model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
-    return model, _tokenizer(source, trust_remote_code)
+    tokenizer = _tokenizer(source, trust_remote_code)
+    if hasattr(model.config, "pad_token_id") and model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
 
 
 def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, trust_remote_code: bool = False) -> bool:
@@ -217,7 +221,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
         with quiet():
-            model.save_pretrained(whole)
+            model.save_pretrained(whole, state_dict=published(model))
             tokenizer.save_pretrained(whole)
         if folder.exists():
             folder.rename(Path(scratch) / "older")
@@ -249,7 +253,7 @@ def _model(
             output_loading_info=True,
             **options,
         )
-    return model.eval(), not info["missing_keys"] and not info["mismatched_keys"]
+    return conform(model.eval()), not info["missing_keys"] and not info["mismatched_keys"]
 
 
 def _encoder(source: str, config: Any, trust_remote_code: bool) -> SentenceEncoder:
@@ -264,7 +268,7 @@ def _encoder(source: str, config: Any, trust_remote_code: bool) -> SentenceEncod
         )
         for name, value in behind_the_encoder(_folder(source, options["local_files_only"])).items():
             setattr(encoder.config, name, value)
-    found: SentenceEncoder = SentenceEncoder(encoder.config, encoder).train(False)
+    found: SentenceEncoder = SentenceEncoder(encoder.config, conform(encoder)).train(False)
     return found
 
 
@@ -277,7 +281,10 @@ def _folder(source: str, local_files_only: bool) -> Path:
 
 def _tokenizer(source: str, trust_remote_code: bool) -> Any:
     with _loading(source) as options:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+    if tokenizer.pad_token is None:  # GPT-2's
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _check_order(source: str, config: Any, classes: Sequence[str]) -> None:

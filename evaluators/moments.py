@@ -31,7 +31,8 @@ def inverse_moments(
         progress: called with (rows done, rows in all) after each batch.
     """
     layers = Anatomy.of(model).layers
-    sums = {name: _Sum() for layer in layers for name in (layer.attention_output, layer.ffn_out)}
+    names = [name for layer in layers for name in (layer.attention_output, layer.ffn_out)]
+    sums = {name: _Sum() for name in names}
     for name in (layers[-1].attention_output, layers[-1].ffn_out):
         sums[name].first_token = first_token
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
@@ -45,7 +46,12 @@ def inverse_moments(
             model(**tensors)
             if progress is not None:
                 progress(min((batch + 1) * batch_size, len(rows)), len(rows))
-    return {name: inverted(total.moments.numpy()) for name, total in sums.items()}
+    pooled: dict[int, Tensor] = {}  # by weight: layers that share one stay equal
+    for name, total in sums.items():
+        weight = id(linear(model, name).weight)
+        pooled[weight] = pooled.get(weight, torch.zeros(())) + total.moments
+    inverses = {weight: inverted(moments.numpy()) for weight, moments in pooled.items()}
+    return {name: inverses[id(linear(model, name).weight)] for name in names}
 
 
 class _Sum:

@@ -42,6 +42,7 @@ from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
 from evaluators.training.mixing import mixed
 from evaluators.transformer import Workload
+from evaluators.transforms.attention import check_replaceable
 from evaluators.vocabulary import Ranking, exact_rows, load_vocabulary, rank_tokens, save_vocabulary, tokenizer_sha256
 from spaces.axes.pruning import Importance, Pruning
 from spaces.axes.quantization import Quantization
@@ -160,6 +161,8 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     model, tokenizer = load_classifier(
         str(checkpoint), work.task.classes, work.task.problem, trust_remote_code=work.trust_remote_code
     )
+    if work.attention:
+        check_replaceable(model)
     splits = {
         name: encode(getattr(texts, name), tokenizer, work.max_length)
         for name in ("calibration", "search", "confirm", "test")

@@ -6,6 +6,7 @@ residual stream behind it what it is in the original, given the cut model's own 
 earlier layers left over. Ridge regression on few rows; no gradient, no label.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, LayerParts, layer_names, linear
+from evaluators.anatomy import Anatomy, LayerParts, layer_names, linear, states
 from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import as_batch
 
@@ -44,23 +45,24 @@ class Refit:
         """Refit `student` in place.
 
         Where layers are gone, the one before them takes over what the last of them left to the next, and its norm.
+        Linears whose weight other layers share stay as they are.
 
         Args:
             student: cut out of the original; on the device.
             kept: indices of the original's layers that are its layers.
         """
-        follows = followers(kept, len(self._layers))
+        follows, shared = followers(kept, len(self._layers)), _shared(student)
         steps = self._entering(student)
         for place, (name, index) in enumerate(zip(layer_names(student), kept, strict=True)):
             parts, layer = _renamed(self._layers[index], name), student.get_submodule(name)
             followed = follows[place]
             calls = [partial(layer, step.states, *step.others, **step.named) for step in steps]
-            if _is_linear(student, parts.attention_output):
+            if _is_linear(student, parts.attention_output) and parts.attention_output not in shared:
                 ends = [parts.name, parts.attention_output]
                 own = self._captured(student, calls, ends, [], parts.attention_output)
                 missing = self._targets[index, 0] - own[parts.name]
                 _fit(linear(student, parts.attention_output), own[parts.attention_output], missing)
-            if _is_linear(student, parts.ffn_out):
+            if _is_linear(student, parts.ffn_out) and parts.ffn_out not in shared:
                 if followed != index and not self._sums:
                     _copy_last_norm(self.original.get_submodule(self._layers[followed].name), layer)
                 attends = [parts.attention_output] if self._sums and _has(student, parts.attention_output) else []
@@ -69,7 +71,7 @@ class Refit:
                 missing = self._targets[followed, 1] - self._before_ffn(own, parts)
                 _fit(linear(student, parts.ffn_out), own[parts.ffn_out], missing)
             with torch.no_grad():
-                steps = [replace(step, states=_states(call())) for step, call in zip(steps, calls, strict=True)]
+                steps = [replace(step, states=states(call())) for step, call in zip(steps, calls, strict=True)]
         return student
 
     @cached_property
@@ -153,8 +155,8 @@ class Refit:
         kept: dict[str, list[Tensor]] = {}
         mask = torch.zeros(0)
 
-        def keep(name: str, states: Tensor) -> None:
-            kept.setdefault(name, []).append(states[mask])
+        def keep(name: str, found: Tensor) -> None:
+            kept.setdefault(name, []).append(found[mask])
             if name == until:
                 raise _EnoughError
 
@@ -162,7 +164,7 @@ class Refit:
             return lambda _, arguments: keep(name, arguments[0])
 
         def behind(name: str) -> Any:
-            return lambda _, arguments, output: keep(_leaving(name), _states(output))
+            return lambda _, arguments, output: keep(_leaving(name), states(output))
 
         with ExitStack() as hooks, torch.no_grad():
             for name in leaving:
@@ -185,11 +187,6 @@ class _Step:
     named: Mapping[str, Any]
 
 
-def _states(output: Any) -> Tensor:
-    states: Tensor = output[0] if isinstance(output, tuple) else output
-    return states
-
-
 class _EnoughError(Exception):
     """Ends a forward pass."""
 
@@ -198,13 +195,15 @@ def _fit(module: nn.Linear, entering: Tensor, wanted: Tensor) -> None:
     """Change a linear by least squares: from what enters it (N, K) to what shall leave it (N, width)."""
     with torch.no_grad():
         missing = wanted - module(entering)
-    inputs = torch.cat([entering, entering.new_ones(len(entering), 1)], dim=1).double()  # (N, K + 1)
+    constant = entering.new_ones(len(entering), 0 if module.bias is None else 1)
+    inputs = torch.cat([entering, constant], dim=1).double()  # (N, K), and a column for the bias if there is one
     moments = inputs.T @ inputs
     moments.diagonal().add_(_RIDGE * moments.diag().mean())
-    change = torch.linalg.solve(moments, inputs.T @ missing.double())  # (K + 1, width)
+    change = torch.linalg.solve(moments, inputs.T @ missing.double())  # (columns, width)
     with torch.no_grad():
-        module.weight.add_(change[:-1].T.to(module.weight.dtype))
-        module.bias.add_(change[-1].to(module.bias.dtype))
+        module.weight.add_(change[: module.in_features].T.to(module.weight.dtype))
+        if module.bias is not None:
+            module.bias.add_(change[-1].to(module.bias.dtype))
 
 
 def followers(kept: Sequence[int], layers: int) -> dict[int, int]:
@@ -219,8 +218,18 @@ def _copy_last_norm(source: nn.Module, layer: nn.Module) -> None:
 
 
 def _renamed(parts: LayerParts, layer: str) -> LayerParts:
-    """The same parts where the layer has another number."""
-    return LayerParts(*(f"{layer}{name.removeprefix(parts.name)}" for name in vars(parts).values()))
+    """What is refitted, where the layer has another number."""
+    output, ffn_in, ffn_out = (
+        f"{layer}{name.removeprefix(parts.name)}" for name in (parts.attention_output, parts.ffn_in, parts.ffn_out)
+    )
+    return replace(parts, name=layer, attention_output=output, ffn_in=ffn_in, ffn_out=ffn_out)
+
+
+def _shared(model: PreTrainedModel) -> set[str]:
+    """Names of modules whose weight is another's too."""
+    named = [(name, id(p)) for name, p in model.named_parameters(remove_duplicate=False) if name.endswith(".weight")]
+    counts = Counter(weight for _, weight in named)
+    return {name.removesuffix(".weight") for name, weight in named if counts[weight] > 1}
 
 
 def _leaving(name: str) -> str:

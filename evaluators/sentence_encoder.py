@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from evaluators.conforming import published
 from spaces.errors import ModelError
 
 MEAN, FIRST = "mean", "cls"
@@ -40,21 +41,20 @@ class SentenceEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
         self._can_record_outputs = self.encoder._can_record_outputs
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **further: Tensor) -> SequenceClassifierOutput:
-        """Vectors (B, width) of tokens (B, T); the mask may be ready to be added to scores, (B, 1, 1, T)."""
+        """Vectors (B, width) of tokens (B, T)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **further).last_hidden_state
         if self.config.sentence_pooling == FIRST:
             vectors = states[:, 0]
         else:
-            real = attention_mask if attention_mask.ndim == 2 else (attention_mask == 0)[:, 0, 0]
-            weights = real[..., None].to(states.dtype)  # (B, T, 1)
+            weights = attention_mask[..., None].to(states.dtype)  # (B, T, 1)
             vectors = (states * weights).sum(1) / weights.sum(1)
         if self.config.sentence_unit:
             vectors = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return SequenceClassifierOutput(logits=vectors, hidden_states=(states,))
 
     def save_pretrained(self, save_directory: Any, *options: Any, **named: Any) -> None:
-        """The encoder's own files and what sentence-transformers reads beside them."""
-        self.encoder.save_pretrained(save_directory, *options, **named)
+        """The encoder's own files, as its family publishes them, and what sentence-transformers reads beside them."""
+        self.encoder.save_pretrained(save_directory, *options, **{**named, "state_dict": published(self.encoder)})
         write_modules(Path(save_directory), self.config)
 
     def get_input_embeddings(self) -> Any:

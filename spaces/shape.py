@@ -14,6 +14,8 @@ class ModelShape:
         ffn: neurons of the feed-forward block in each layer.
         hidden: width of the residual stream.
         vocab: rows of the word embedding; 0 where the input is not text.
+        head_matrices: of each layer that have dimensions of heads: query, key, value, output, and further ones.
+        neuron_matrices: of each layer that have neurons: the first, the second, and a gate where there is one.
     """
 
     layers: int
@@ -22,13 +24,16 @@ class ModelShape:
     ffn: int
     hidden: int
     vocab: int
+    head_matrices: int = 4
+    neuron_matrices: int = 2
 
     @property
     def head_weights(self) -> int:
         """Of a head: its columns of query, key and value, and its rows of the output."""
-        return 4 * self.hidden * self.head_size
+        return self.head_matrices * self.hidden * self.head_size
 
     @property
     def neuron_weights(self) -> int:
-        """Of a neuron: its column of the first matrix of the feed-forward block, and its row of the second."""
-        return 2 * self.hidden
+        """Of a neuron: its column of the first matrix of the feed-forward block, of the gate if any, and its row of the
+        second."""
+        return self.neuron_matrices * self.hidden

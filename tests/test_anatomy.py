@@ -1,27 +1,22 @@
 """Anatomy: every supported family is taken apart, everything else is refused with a reason."""
 
 import pytest
-from transformers import (
-    AlbertConfig,
-    AlbertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, linear
 from evaluators.transforms.base import build
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.errors import ModelError
 from spaces.shape import ModelShape
-from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, IMAGE_FAMILIES, LAYERS, VOCAB, tiny
+from tests.tiny_models import FAMILIES, FFN, HEADS, HIDDEN, LAYERS, TEXT_FAMILIES, VOCAB, tiny
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shape_is_that_of_the_configuration(family: str) -> None:
     model, _ = tiny(family)
-    vocab = 0 if family in IMAGE_FAMILIES else VOCAB
-    assert Anatomy.of(model).shape == ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab)
+    vocab = 0 if family not in TEXT_FAMILIES else VOCAB
+    matrices = (6 if family == "deberta-v2" else 4, 3 if family == "modernbert" else 2)
+    assert Anatomy.of(model).shape == ModelShape(LAYERS, HEADS, HIDDEN // HEADS, FFN, HIDDEN, vocab, *matrices)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -31,7 +26,8 @@ def test_parts_are_the_linears_that_their_names_say(family: str) -> None:
         assert parts.name.endswith(f".{index}")
         initials = "".join(name.rpartition(".")[2][0] for name in (parts.query, parts.key, parts.value))
         assert initials == "qkv"
-        assert parts.attention_output.endswith(("attention.output.dense", "out_lin", "o_proj"))
+        outputs = ("output.dense", "out_lin", "o_proj", "attn.Wo", "attention.dense", "c_proj", "attention.out_proj")
+        assert parts.attention_output.endswith(outputs)
         assert linear(model, parts.ffn_in).out_features == FFN
         assert linear(model, parts.ffn_out).in_features == FFN
 
@@ -46,29 +42,18 @@ def test_tables_and_head_of_text_models() -> None:
 
 def test_image_models_have_no_tables() -> None:
     assert Anatomy.of(tiny("vit")[0]).embeddings == ()
+    assert Anatomy.of(tiny("wav2vec2")[0]).head == ("projector", "classifier")
 
 
 @pytest.mark.parametrize(
     ("model", "found"),
     [
-        (GPT2ForSequenceClassification(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10)), "0 linears"),
-        (
-            AlbertForSequenceClassification(
-                AlbertConfig(
-                    num_hidden_layers=2,
-                    num_attention_heads=2,
-                    hidden_size=8,
-                    intermediate_size=8,
-                    vocab_size=10,
-                    embedding_size=4,
-                )
-            ),
-            "share weights",
-        ),
+        (tiny("gpt2", conformed=False)[0], "0 linears \\(none\\)"),
+        (tiny("modernbert", conformed=False)[0], "4 linears \\(attn.Wqkv, attn.Wo, mlp.Wi, mlp.Wo\\)"),
     ],
-    ids=["gpt2", "albert"],
+    ids=["gpt2", "modernbert"],
 )
-def test_unsupported_models_are_refused_with_what_was_found(model: PreTrainedModel, found: str) -> None:
+def test_unsupported_layers_are_refused_with_what_was_found(model: PreTrainedModel, found: str) -> None:
     with pytest.raises(ModelError, match=found):
         Anatomy.of(model)
 

@@ -24,16 +24,18 @@ from spaces.axes.attention import Attention, AttentionAxis, AttentionKind, forge
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization, forget_absent_parts
 from spaces.design import Config, Member
-from spaces.errors import ConfigError, DesignError
+from spaces.errors import ConfigError, DesignError, ModelError
 from spaces.shape import ModelShape
 from spaces.space import Axis
 from tests.contracts.axis import AxisContract
 from tests.contracts.runtime import Model, arrays
 from tests.contracts.transform import TransformContract
 from tests.prunings import random_pruning
-from tests.tiny_models import FAMILIES, LAYERS, TEXT_FAMILIES, tiny
+from tests.tiny_models import DEBERTA, IMAGE_FAMILIES, LAYERS, TEXT_FAMILIES, tiny
 from tests.tiny_task import searched
 
+REPLACEABLE = tuple(family for family in TEXT_FAMILIES + IMAGE_FAMILIES if family not in DEBERTA)
+REPLACEABLE_TEXT = tuple(family for family in TEXT_FAMILIES if family not in DEBERTA)
 KINDS = ("hard@1", "hard@4", "sign@1", "sign@4")
 SHAPE = ModelShape(layers=3, heads=4, head_size=8, ffn=48, hidden=32, vocab=120)
 
@@ -50,7 +52,7 @@ class TestAxis(AxisContract):
 
 @pytest.mark.parametrize("kind", ["hard@4", "sign@4"])
 class TestTransform(TransformContract):
-    @pytest.fixture(params=FAMILIES)
+    @pytest.fixture(params=REPLACEABLE)
     def family(self, request: pytest.FixtureRequest) -> Model:
         return tiny(request.param)
 
@@ -138,7 +140,7 @@ def test_a_bert_layer_attends_as_defined(kind: str) -> None:
                 np.testing.assert_allclose(seen["context"][batch, row, part], weights @ values, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", TEXT_FAMILIES)
+@pytest.mark.parametrize("family", REPLACEABLE_TEXT)
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing(family: str, kind: str) -> None:
     model, inputs = tiny(family)
@@ -150,7 +152,7 @@ def test_padding_changes_nothing(family: str, kind: str) -> None:
             torch.testing.assert_close(together[row : row + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", REPLACEABLE)
 @pytest.mark.parametrize("runtime", [OnnxRuntime(), TorchRuntime()], ids=lambda runtime: runtime.name)
 def test_runtimes_attend_as_torch_does(runtime: Runtime, family: str) -> None:
     model, inputs = tiny(family)
@@ -262,3 +264,10 @@ def test_a_search_over_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert all(member.fidelity["agreement"] == 1.0 for member in verified)
     terms = json.loads((folder / "latency_model.json").read_text())["terms"]
     assert terms["kinds"] == ["hard@2", "sign@2"]
+
+
+def test_attention_that_cannot_be_replaced_is_refused() -> None:
+    model, _ = tiny("deberta-v3")
+    with pytest.raises(ModelError, match="found DebertaV2ForSequenceClassification"):
+        apply(Member((uniform("hard@4"),)), model)
+    assert apply(Member((uniform("soft"),)), model) is model

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, linear
+from evaluators.anatomy import Anatomy, linear, sharing
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.tasks.base import Encoded
 from evaluators.transforms.masks import Masks, masked
@@ -47,6 +47,9 @@ def test_figures_are_sums_of_squared_gradients_of_single_examples(family: str) -
     encoded = rows()
     found = fisher_importance(model, encoded, batch_size=4)
     expected = one_by_one(model, encoded)
+    for places in sharing(model, Anatomy.of(model).layers):  # these are cut alike
+        for reference in expected[:2]:
+            reference[places] = reference[places].mean(0)
     for values, reference in zip((found.heads, found.neurons, found.layers), expected, strict=True):
         torch.testing.assert_close(torch.tensor(values), reference, rtol=1e-3, atol=1e-7)
 

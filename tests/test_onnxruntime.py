@@ -25,7 +25,7 @@ from spaces.axes.quantization import LayerBits, Quantization
 from spaces.design import Member
 from spaces.errors import DesignError, ModelError
 from tests.contracts.runtime import Model, RuntimeContract, arrays, members, torch_logits
-from tests.tiny_models import FAMILIES, TEXT_FAMILIES, tiny
+from tests.tiny_models import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
 
 
 class TestOnnxRuntime(RuntimeContract):
@@ -109,7 +109,12 @@ def exported(model: Model) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_reads_sound_is_refused() -> None:
+    with pytest.raises(ModelError, match="reads input_values"):
+        OnnxRuntime().template(tiny("wav2vec2")[0])
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES + IMAGE_FAMILIES)
 def test_the_untouched_graph_is_the_exported_one_bit_by_bit(family: str) -> None:
     """Executed as written: what onnxruntime fuses in one graph and not in the other differs in the last bit."""
     model = tiny(family)
@@ -134,11 +139,28 @@ def test_a_file_holds_nothing_of_what_is_gone() -> None:
     assert not graph.value_info
 
 
-def test_the_predicted_size_is_exact() -> None:
-    template = OnnxRuntime().template(tiny("bert")[0])
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
+def test_the_predicted_size_is_exact(family: str) -> None:
+    template = OnnxRuntime().template(tiny(family)[0])
     for bits in (32, 8, 4):
         for name, member in members(template.shape, bits).items():
             assert template.size(member) == len(template.assemble(member)), f"{name} in {bits} bits"
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_layers_that_share_their_weights_store_them_once_where_they_are_cut_alike(bits: int) -> None:
+    model, _ = tiny("albert")
+    template = OnnxRuntime().template(model)
+    some, other = LayerUnits((0, 3), (2, 4, 9)), LayerUnits((1, 3), (2, 5, 9))
+    widths = Quantization.uniform(template.shape, bits)
+    alike, apart = (
+        onnx.load_from_string(template.assemble(Member((Pruning((some, second, some)), widths)))).graph
+        for second in (some, other)
+    )
+    stored = [len([t for t in graph.initializer if ".layers." in t.name]) for graph in (alike, apart)]
+    single = template.assemble(Member((Pruning((some, None, some)), widths)))
+    assert stored[0] == len([t for t in onnx.load_from_string(single).graph.initializer if ".layers." in t.name])
+    assert stored[1] > stored[0]
 
 
 def test_files_are_valid_onnx() -> None:

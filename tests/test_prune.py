@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import pytest
 import torch
 
-from evaluators.anatomy import Anatomy
+from evaluators.anatomy import Anatomy, linear
 from evaluators.transforms.base import apply, build
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
@@ -34,7 +34,8 @@ class Distortion:
 
 
 def parameters(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    """At every place where they are used."""
+    return sum(parameter.numel() for _, parameter in model.named_parameters(remove_duplicate=False))
 
 
 class TestPruning(TransformContract):
@@ -75,13 +76,28 @@ def test_the_input_stays_as_it_was(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_removed_units_take_their_parameters_with_them(family: str) -> None:
     model, _ = tiny(family)
-    width = HIDDEN // HEADS
-    head = 3 * width * (HIDDEN + 1) + width * HIDDEN
-    neuron = 2 * HIDDEN + 1
-    attention, ffn = HEADS * head + HIDDEN, FFN * neuron + HIDDEN  # output biases go with their blocks
+    anatomy = Anatomy.of(model)
+    shape, parts = anatomy.shape, anatomy.layers[0]
+    bias = int(linear(model, parts.query).bias is not None)
+    head = shape.head_weights + len(parts.of_heads) * shape.head_size * bias
+    neuron = shape.neuron_weights + bias
+    attention, ffn = HEADS * head + HIDDEN * bias, FFN * neuron + HIDDEN * bias  # output biases go with their blocks
+    norms = parameters(model.get_submodule(anatomy.layers[2].name)) - attention - ffn
     pruning = Pruning((LayerUnits((0, 2), (1, 5, 7)), LayerUnits((), ()), None))
-    expected = 2 * head + (FFN - 3) * neuron + (attention + ffn) + (attention + ffn + 4 * HIDDEN)
+    expected = 2 * head + (FFN - 3) * neuron + (attention + ffn) + (attention + ffn + norms)
     assert parameters(model) - parameters(build(pruning, model)) == expected
+
+
+def test_layers_that_share_their_weights_still_do_where_they_are_cut_alike() -> None:
+    model, _ = tiny("albert")
+    one, other = LayerUnits((0, 2), (1, 5, 7)), LayerUnits((1,), (1, 5, 7))
+    alike, apart = (build(Pruning((one, second, one)), model) for second in (one, other))
+    saved = sum(parameter.numel() for parameter in apart.parameters()) - sum(p.numel() for p in alike.parameters())
+    shape = Anatomy.of(model).shape
+    assert saved == shape.head_weights + 3 * shape.head_size + shape.hidden
+    first, second, third = Anatomy.of(model).layers
+    assert linear(alike, first.query).weight is linear(alike, second.query).weight
+    assert linear(alike, first.query).weight is not linear(alike, third.query).weight
 
 
 @pytest.mark.parametrize("family", FAMILIES)

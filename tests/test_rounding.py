@@ -113,10 +113,10 @@ def test_names_every_linear_and_table_of_a_whole_model(family: str) -> None:
     first, second, third = anatomy.layers
     wide = [name for name in anatomy.head if linear(model, name).out_features >= SMALLEST_HEAD]
     assert rounding.linears == {
-        **dict.fromkeys((first.query, first.key, first.value, first.attention_output), 8),
-        **dict.fromkeys((first.ffn_in, first.ffn_out), 4),
-        **dict.fromkeys((second.ffn_in, second.ffn_out), 8),
-        **dict.fromkeys((third.query, third.key, third.value, third.attention_output), 4),
+        **dict.fromkeys((*first.of_heads, first.attention_output), 8),
+        **dict.fromkeys((*first.of_neurons, first.ffn_out), 4),
+        **dict.fromkeys((*second.of_neurons, second.ffn_out), 8),
+        **dict.fromkeys((*third.of_heads, third.attention_output), 4),
         **dict.fromkeys(wide, 8),
     }
     assert rounding.tables == dict.fromkeys(anatomy.embeddings, 4)
@@ -125,13 +125,14 @@ def test_names_every_linear_and_table_of_a_whole_model(family: str) -> None:
 @pytest.mark.parametrize("family", TEXT_FAMILIES)
 def test_names_what_is_left_of_a_pruned_model(family: str) -> None:
     model, inputs = tiny(family)
-    names = [parts.ffn_in for parts in Anatomy.of(model).layers]
+    layers = Anatomy.of(model).layers
     pruning = Pruning((LayerUnits((), (1, 2, 3)), None, LayerUnits((0, 2), ())))
     student = build(pruning, model)
     widths = Quantization((LayerBits(None, 4), None, LayerBits(8, None)), embeddings=32, head=32)
     rounding = Rounding.of(widths, student, (0, 2))
-    assert {name: bits for name, bits in rounding.linears.items() if bits == 4}.keys() >= {names[0]}
-    assert sorted(rounding.linears.values()) == [4, 4, 8, 8, 8, 8]
+    four = [name for name, bits in rounding.linears.items() if bits == 4]
+    assert four == [*layers[0].of_neurons, layers[0].ffn_out]
+    assert sorted(rounding.linears.values()) == [4] * len(four) + [8] * (len(layers[2].of_heads) + 1)
     assert rounding.tables == {}
     with rounding.applied(student):
         assert student(**inputs).logits.isfinite().all()

@@ -246,7 +246,7 @@ class TestTemplates:
             member = members(template.shape, bits)["random 0"]
             artefact = template.assemble(with_vocabulary(member))
             assert template.size(with_vocabulary(member)) == pytest.approx(len(artefact), rel=0.01)
-            width = 16 if family == "electra" else template.shape.hidden
+            width = 16 if family in ("electra", "albert") else template.shape.hidden
             saved = (VOCAB - SIZE) * (width * bits // 8 + (4 if bits < 32 else 0))  # codes, a scale per row
             assert len(template.assemble(member)) - len(artefact) == pytest.approx(saved, abs=128)  # descriptions
 

@@ -4,24 +4,45 @@ from typing import Any
 
 import torch
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DeiTConfig,
     DeiTForImageClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2ForSequenceClassification,
 )
 
-TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra")
+from evaluators.conforming import conform
+
+TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2", "deberta-v2", "deberta-v3")
+DEBERTA = ("deberta-v2", "deberta-v3")  # whose attention cannot be replaced
 IMAGE_FAMILIES = ("vit", "deit")
-FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
+AUDIO_FAMILIES = ("wav2vec2",)
+FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES + AUDIO_FAMILIES
+CONFORMED = (
+    "albert",
+    "modernbert",
+    "gpt2",
+    "deberta-v2",
+    "deberta-v3",
+)  # rewritten where they are loaded (evaluators/conforming.py)
 
 LAYERS, HEADS, HIDDEN, FFN, VOCAB, POSITIONS, CLASSES = 3, 4, 32, 48, 120, 40, 3
 _SIZES: dict[str, Any] = {
@@ -33,6 +54,15 @@ _SIZES: dict[str, Any] = {
 }
 _WORDS: dict[str, Any] = {"vocab_size": VOCAB, "max_position_embeddings": POSITIONS}
 _IMAGE: dict[str, Any] = {"image_size": 16, "patch_size": 4, "num_channels": 1}
+_SOUND: dict[str, Any] = {
+    "conv_dim": (8, 8),
+    "conv_kernel": (4, 4),
+    "conv_stride": (4, 4),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+}
 _DISTILBERT: dict[str, Any] = {
     "n_layers": LAYERS,
     "n_heads": HEADS,
@@ -52,15 +82,43 @@ def _untrained(family: str) -> PreTrainedModel:
             return RobertaForSequenceClassification(RobertaConfig(**_SIZES, **_WORDS))
         case "electra":
             return ElectraForSequenceClassification(ElectraConfig(**_SIZES, **_WORDS, embedding_size=16))
+        case "albert":
+            groups = {"num_hidden_groups": 2, "embedding_size": 16}  # the first two layers share their weights
+            return AlbertForSequenceClassification(AlbertConfig(**_SIZES, **_WORDS, **groups))
+        case "deberta-v2" | "deberta-v3":
+            # Of v3 all checkpoints share projections of tokens and distances; the second has buckets of distances, too.
+            v3 = {
+                "share_att_key": True,
+                "position_buckets": 4,
+                "norm_rel_ebd": "layer_norm",
+                "position_biased_input": False,
+            }
+            relative = {"relative_attention": True, "pos_att_type": "p2c|c2p", **(v3 if family == "deberta-v3" else {})}
+            config = DebertaV2Config(**_SIZES, **_WORDS, **relative, pooler_hidden_size=HIDDEN)
+            return DebertaV2ForSequenceClassification(config)
+        case "gpt2":
+            return GPT2ForSequenceClassification(GPT2Config(**_SIZES, **_WORDS, n_inner=FFN, pad_token_id=0))
+        case "modernbert":
+            # The second layer sees two tokens to each side.
+            window = {"local_attention": 4, "global_attn_every_n_layers": 2, "classifier_pooling": "mean"}
+            special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+            return ModernBertForSequenceClassification(ModernBertConfig(**_SIZES, **_WORDS, **window, **special))
         case "vit":
             return ViTForImageClassification(ViTConfig(**_SIZES, **_IMAGE))
         case "deit":
             return DeiTForImageClassification(DeiTConfig(**_SIZES, **_IMAGE))
+        case "wav2vec2":
+            return Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_SIZES, **_SOUND))
     raise ValueError(f"No tiny {family!r}; known are {', '.join(FAMILIES)}.")
 
 
-def tiny(family: str, seed: int = 0) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+def tiny(family: str, seed: int = 0, *, conformed: bool = True) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     """A random classifier in evaluation mode, and inputs for it.
+
+    Args:
+        family: one of FAMILIES.
+        seed: of weights and inputs.
+        conformed: as the project loads it, or as its family publishes it.
 
     Returns:
         The model, every parameter redrawn so that biases and norms matter too; a batch of 5 whose rows are
@@ -72,8 +130,12 @@ def tiny(family: str, seed: int = 0) -> tuple[PreTrainedModel, dict[str, torch.T
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
+        if conformed:
+            conform(model)
         if family in IMAGE_FAMILIES:
             return model, {"pixel_values": torch.randn(5, 1, 16, 16)}
+        if family in AUDIO_FAMILIES:
+            return model, {"input_values": torch.randn(5, 160)}
         lengths = torch.tensor([9, 3, 7, 5, 8])
         mask = (torch.arange(9) < lengths[:, None]).long()  # (5, 9)
         return model, {"input_ids": torch.randint(5, VOCAB, (5, 9)) * mask, "attention_mask": mask}

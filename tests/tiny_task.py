@@ -16,6 +16,7 @@ GOOD = ("fine", "warm", "funny", "wise", "bright", "tender")
 BAD = ("dull", "cold", "grim", "stale", "loud", "empty")
 PLAIN = ("film", "story", "scene", "the", "a", "with", "and", "plot", "very", "cast")
 
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN)
 
 # Lines of a configuration that make a run of a tiny model short.
 SHORT = "verify: {members: 4, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
@@ -35,15 +36,21 @@ def write_rows(path: Path, rows: int = 400, seed: int = 0) -> Path:
     return path
 
 
+def write_tokenizer(folder: Path) -> BertTokenizerFast:
+    """A tokenizer that knows the words of `write_rows`, written to `folder`."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"))
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
 def write_encoder(folder: Path) -> Path:
     """A random BERT of 2 layers without a head for the task, as a `save_pretrained` folder with its tokenizer."""
-    folder.mkdir(parents=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    write_tokenizer(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(VOCABULARY),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from evaluators.anatomy import Anatomy
+from evaluators.anatomy import Anatomy, sharing
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
+from evaluators.conforming import Unrolled, conform, separated
 from evaluators.grades import Grades
 from evaluators.runtimes.base import PLAIN
 from evaluators.sentence_encoder import SentenceEncoder
@@ -71,8 +72,8 @@ class TorchRuntime:
         data = artefact if isinstance(artefact, bytes) else artefact.read_bytes()
         tensors, origin = _read(data)
         structure = _structure(origin["design"])
-        original = _skeleton(_architecture(origin["architecture"]), origin["config"])
-        model = apply(structure, _with_room(structure, original)).to_empty(device=where).train(False)
+        original = _skeleton(_architecture(origin["architecture"]), origin["config"], origin.get("separate", False))
+        model = _emptied(apply(structure, _with_room(structure, original)), where).train(False)
         _fill(model, tensors)
         return TorchPredictor(model.requires_grad_(False), where)
 
@@ -145,7 +146,7 @@ class TorchTemplate:
 
     def size(self, member: Member) -> int:
         """Bytes of that file, from shapes alone."""
-        original = _skeleton(type(self.model), self._config(member))
+        original = _skeleton(type(self.model), self._config(member), _separate(self.model))
         tensors = _tensors(apply(_but_vocabulary(member), _with_room(member, original)))
         return _header_bytes(tensors, self._metadata(member)) + sum(tensor.nbytes for tensor in tensors.values())
 
@@ -167,6 +168,7 @@ class TorchTemplate:
             "architecture": type(self.model).__name__,
             "config": self._config(member),
             "design": {config.family: config.to_decoded() for config in member.configs},
+            **({"separate": True} if _separate(self.model) else {}),
         }
         return {METADATA: json.dumps(origin, sort_keys=True)}
 
@@ -222,11 +224,35 @@ def _architecture(name: str) -> type[PreTrainedModel]:
     return found
 
 
-def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object]) -> PreTrainedModel:
-    """The original's structure without values: no time for random weights, no draw from the global generator."""
+def _skeleton(architecture: type[PreTrainedModel], config: Mapping[str, object], separate: bool) -> PreTrainedModel:
+    """The original's structure without values: no time for random weights, no draw from the global generator.
+
+    Args:
+        architecture: class of the model.
+        config: its configuration.
+        separate: whether layers that share their weights in a checkpoint have their own.
+    """
     kind = architecture.config_class or type(AutoConfig.for_model(str(config["model_type"])))
     with torch.device("meta"):
-        return architecture(kind.from_dict(dict(config)))
+        conformed = conform(architecture(kind.from_dict(dict(config))))
+    return separated(conformed) if separate else conformed
+
+
+def _separate(model: PreTrainedModel) -> bool:
+    """Whether layers that share their weights in the family's checkpoints have their own, as after training them."""
+    alike = sharing(model, Anatomy.of(model).layers)
+    return not alike and any(isinstance(module, Unrolled) for module in model.modules())
+
+
+def _emptied(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """With room for values on the device; parameters that were one still are."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    aliases = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    model.to_empty(device=device)
+    for name, own in aliases.items():
+        module, _, kind = name.rpartition(".")
+        setattr(model.get_submodule(module), kind, model.get_parameter(own))
+    return model
 
 
 def _structure(design: Mapping[str, Mapping[str, object]]) -> Member:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import layer_names, linear, tables
 from evaluators.codebook import Codebook
+from evaluators.relative_attention import DISTANCE_PROJECTIONS
 from spaces.axes.quantization import Quantization
 from spaces.axes.rare import RareTokens
 
@@ -114,9 +115,10 @@ class SharedRows:
 
 
 def _blocks(student: PreTrainedModel, layer: str) -> tuple[list[str], list[str]]:
-    """Linears of a layer's attention and of its FFN: of six the last two, and so of what is left of them."""
+    """Linears of a layer's attention and of its FFN, as far as they are left: each all or none."""
     names = [f"{layer}.{name}" for name, module in student.get_submodule(layer).named_modules() if _is_linear(module)]
-    attention = len(names) // 4 * 4  # four of attention, two of the FFN, each all or none
+    further = sum(name.endswith(DISTANCE_PROJECTIONS) for name in names)
+    attention = (len(names) - further) // 4 * 4 + further  # four of attention, two or three of the FFN
     return names[:attention], names[attention:]
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import attention_names, layer_names
+from evaluators.anatomy import states as states_of
 from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
 
@@ -66,7 +67,7 @@ def observed(
                 entering = _keeping(states, index, lambda arguments: arguments[0])
                 handle = model.get_submodule(layers[0]).register_forward_pre_hook(entering)
             else:
-                leaving = _keeping(states, index, lambda _, output: output)
+                leaving = _keeping(states, index, lambda _, output: states_of(output))
                 handle = model.get_submodule(layers[index]).register_forward_hook(leaving)
             hooks.callback(handle.remove)
         for index in attention:

@@ -15,7 +15,7 @@ from transformers.masking_utils import eager_mask
 from evaluators.anatomy import attention_names
 from evaluators.transforms.base import build
 from spaces.axes.attention import HARD, NONE, SIGN, SOFT, Attention, AttentionKind
-from spaces.errors import DesignError
+from spaces.errors import DesignError, ModelError
 
 _IMPLEMENTATION = "paretoformer"
 _KIND = "paretoformer_kind"
@@ -27,10 +27,12 @@ def build_attending(config: Attention, model: PreTrainedModel) -> PreTrainedMode
 
     Raises:
         DesignError: `config` speaks of another number of layers.
+        ModelError: the model's attention cannot be replaced.
     """
     kinds = [kind for kind in config.layers if kind is not None and kind.name != NONE]
     if all(kind.name == SOFT for kind in kinds):
         return model
+    check_replaceable(model)
     built = copy.deepcopy(model)
     names = attention_names(built)
     if len(names) != len(kinds):
@@ -42,6 +44,19 @@ def build_attending(config: Attention, model: PreTrainedModel) -> PreTrainedMode
         setattr(built.get_submodule(name), _KIND, kind)
     built.set_attn_implementation(_IMPLEMENTATION)
     return built
+
+
+def check_replaceable(model: PreTrainedModel) -> None:
+    """Refuse families without transformers' attention interface.
+
+    Raises:
+        ModelError: the model computes attention in a way of its own (DeBERTa).
+    """
+    if not model._can_set_attn_implementation():
+        raise ModelError(
+            "Attention kinds other than soft need an attention that can be replaced, "
+            f"found {type(model).__name__}, which computes its own. Leave attention out of the space."
+        )
 
 
 def attends_softly(model: PreTrainedModel) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from evaluators.anatomy import Anatomy, linear
+from evaluators.anatomy import Anatomy, linear, states
 from spaces.axes.pruning import Pruning
 from spaces.shape import ModelShape
 
@@ -113,7 +113,8 @@ class _Block:
 class _Layer:
     gate: Tensor  # () or (B,)
 
-    def __call__(self, module: object, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def __call__(self, module: object, args: tuple[Any, ...], output: Any) -> Any:
         gate = self.gate[..., None, None]
         hidden: Tensor = args[0]
-        return output * gate + hidden * (1 - gate)  # (B, T, hidden)
+        mixed = states(output) * gate + hidden * (1 - gate)  # (B, T, hidden)
+        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed

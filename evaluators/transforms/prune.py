@@ -13,6 +13,10 @@ from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.errors import DesignError
 from spaces.shape import ModelShape
 
+# What attention modules say of their size, in heads and in dimensions: some compute with it (DeBERTa, GPT-2).
+_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
+_WIDTHS = ("all_head_size", "split_size")
+
 
 class Zeros(nn.Module):
     """Stands where a linear was: nothing is computed, zeros (..., width) come out."""
@@ -32,6 +36,17 @@ class NoAttention(Zeros):
         return super().forward(hidden), None
 
 
+class OnlyNorm(nn.Module):
+    """Stands where self-attention was that adds what it reads and normalises the sum itself (ALBERT)."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.LayerNorm = norm
+
+    def forward(self, hidden: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
+        return self.LayerNorm(hidden), None
+
+
 @build.register
 def build_pruned(config: Pruning, model: PreTrainedModel) -> PreTrainedModel:
     """A copy of `model` without the units that `config` removes.
@@ -42,14 +57,14 @@ def build_pruned(config: Pruning, model: PreTrainedModel) -> PreTrainedModel:
     """
     anatomy = Anatomy.of(model)
     _check(config, anatomy.shape)
-    built = copy.deepcopy(model)
+    built, slices = copy.deepcopy(model), _Slices()
     gone = []
     for parts, units in zip(anatomy.layers, config.layers, strict=True):
         if units is None:
             gone.append(parts.name)
         else:
-            _prune_attention(built, parts, units.heads, anatomy.shape)
-            _prune_ffn(built, parts, units.neurons, anatomy.shape)
+            _prune_attention(built, parts, units.heads, anatomy.shape, slices)
+            _prune_ffn(built, parts, units.neurons, anatomy.shape, slices)
     _remove_layers(built, gone)
     return built
 
@@ -72,46 +87,69 @@ def _unit_kinds(units: LayerUnits | None, shape: ModelShape) -> list[tuple[str, 
     return [] if units is None else [("heads", units.heads, shape.heads), ("neurons", units.neurons, shape.ffn)]
 
 
-def _prune_attention(model: PreTrainedModel, parts: LayerParts, heads: Sequence[int], shape: ModelShape) -> None:
+def _prune_attention(
+    model: PreTrainedModel, parts: LayerParts, heads: Sequence[int], shape: ModelShape, slices: "_Slices"
+) -> None:
     if not heads:
+        norm = getattr(model.get_submodule(parts.attention), "LayerNorm", None)
+        if isinstance(norm, nn.LayerNorm):
+            model.set_submodule(parts.attention, OnlyNorm(norm))
+            return
         # Where the output linear is a part of the attention module (DistilBERT, ViT), it goes with it.
         outside = not parts.attention_output.startswith(f"{parts.attention}.")
         if outside:
             model.set_submodule(parts.attention_output, Zeros(shape.hidden))
         model.set_submodule(parts.attention, NoAttention(1 if outside else shape.hidden))
         return
-    starts = torch.tensor(heads)[:, None] * shape.head_size
-    kept = (starts + torch.arange(shape.head_size)).flatten()  # (heads kept * head_size,)
-    for name in (parts.query, parts.key, parts.value):
-        _keep_outputs(linear(model, name), kept)
-    _keep_inputs(linear(model, parts.attention_output), kept)
+    kept = [head * shape.head_size + offset for head in heads for offset in range(shape.head_size)]
+    for name in parts.of_heads:
+        slices.keep_outputs(linear(model, name), kept)
+    slices.keep_inputs(linear(model, parts.attention_output), kept)
+    attention, said = model.get_submodule(parts.attention), {_COUNTS: len(heads), _WIDTHS: len(kept)}
+    for name, value in ((name, value) for names, value in said.items() for name in names if hasattr(attention, name)):
+        setattr(attention, name, value)
 
 
-def _prune_ffn(model: PreTrainedModel, parts: LayerParts, neurons: Sequence[int], shape: ModelShape) -> None:
+def _prune_ffn(
+    model: PreTrainedModel, parts: LayerParts, neurons: Sequence[int], shape: ModelShape, slices: "_Slices"
+) -> None:
     if not neurons:
-        model.set_submodule(parts.ffn_in, Zeros(1))
+        for name in parts.of_neurons:
+            model.set_submodule(name, Zeros(1))
         model.set_submodule(parts.ffn_out, Zeros(shape.hidden))
         return
-    kept = torch.tensor(neurons)
-    _keep_outputs(linear(model, parts.ffn_in), kept)
-    _keep_inputs(linear(model, parts.ffn_out), kept)
+    for name in parts.of_neurons:
+        slices.keep_outputs(linear(model, name), neurons)
+    slices.keep_inputs(linear(model, parts.ffn_out), neurons)
 
 
-def _keep_outputs(layer: nn.Linear, kept: Tensor) -> None:
-    layer.weight = _selected(layer.weight, 0, kept)
-    if layer.bias is not None:
-        layer.bias = _selected(layer.bias, 0, kept)
-    layer.out_features = len(kept)
+class _Slices:
+    """Slices of linears; of a weight that several share, those that are alike are shared too."""
 
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int | None, tuple[int, ...]], tuple[Tensor, nn.Parameter]] = {}
 
-def _keep_inputs(layer: nn.Linear, kept: Tensor) -> None:
-    layer.weight = _selected(layer.weight, 1, kept)
-    layer.in_features = len(kept)
+    def keep_outputs(self, layer: nn.Linear, kept: Sequence[int]) -> None:
+        layer.weight = self._of(layer.weight, 0, kept)
+        if layer.bias is not None:
+            layer.bias = self._of(layer.bias, 0, kept)
+        layer.out_features = len(kept)
 
+    def keep_inputs(self, layer: nn.Linear, kept: Sequence[int]) -> None:
+        """With a bias for these inputs, which may stand in for those that go (standing_in.py)."""
+        layer.weight = self._of(layer.weight, 1, kept)
+        if layer.bias is not None:
+            layer.bias = self._of(layer.bias, None, kept)
+        layer.in_features = len(kept)
 
-def _selected(parameter: Tensor, axis: int, kept: Tensor) -> nn.Parameter:
-    values = parameter.detach().index_select(axis, kept.to(parameter.device))
-    return nn.Parameter(values, requires_grad=parameter.requires_grad)
+    def _of(self, parameter: Tensor, axis: int | None, kept: Sequence[int]) -> nn.Parameter:
+        key = id(parameter), axis, tuple(kept)
+        if key not in self._made:
+            indices = torch.tensor(kept, device=parameter.device)
+            values = parameter.detach()
+            values = values.clone() if axis is None else values.index_select(axis, indices)
+            self._made[key] = parameter, nn.Parameter(values, requires_grad=parameter.requires_grad)
+        return self._made[key][1]
 
 
 def _remove_layers(model: PreTrainedModel, names: Sequence[str]) -> None:

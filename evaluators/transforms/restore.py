@@ -13,17 +13,28 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, LayerParts
+from evaluators.conforming import separated
 from spaces.axes.pruning import Pruning
 
 
 def changed(student: PreTrainedModel, original: PreTrainedModel, pruning: Pruning) -> dict[str, Tensor]:
-    """A trained student's tensors by the original's names, but for those that are the original's own."""
-    names, whole = _original_names(original, pruning), dict(original.named_parameters())
-    tensors = {names(name): tensor.detach() for name, tensor in student.named_parameters()}
+    """A trained student's tensors by the original's names, but for those that are the original's own.
+
+    A weight that layers share is there once, if it is one in the student too.
+    """
+    names, whole = _original_names(original, pruning), dict(original.named_parameters(remove_duplicate=False))
+    tensors = {names(name): tensor for name, tensor in student.named_parameters(remove_duplicate=False)}
+    found: dict[int, set[int]] = {}
+    for name, tensor in tensors.items():
+        found.setdefault(id(whole[name]), set()).add(id(tensor))
+    alike = all(len(ones) == 1 for ones in found.values())
+    if alike:
+        first = _first_names(original)
+        tensors = {first[id(whole[name])]: tensor for name, tensor in tensors.items()}
     return {
-        name: tensor.contiguous()
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
-        if tensor.shape != whole[name].shape or not torch.equal(tensor, whole[name])
+        if not alike or tensor.shape != whole[name].shape or not torch.equal(tensor, whole[name])
     }
 
 
@@ -32,10 +43,15 @@ def put_back(original: PreTrainedModel, tensors: Mapping[str, Tensor], pruning: 
 
     Args:
         original: stays as it was.
-        tensors: of `changed`.
+        tensors: of `changed`; where they differ between layers that share their weights, these no longer do.
         pruning: what the student kept.
     """
-    model, kept = copy.deepcopy(original), _kept(original, pruning)
+    model, kept, first = copy.deepcopy(original), _kept(original, pruning), _first_names(original)
+    if tensors.keys() <= set(first.values()):
+        named = dict(original.named_parameters(remove_duplicate=False))
+        kept = {first[id(named[name])]: cut for name, cut in kept.items() if name in named}
+    else:
+        separated(model)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -45,6 +61,11 @@ def put_back(original: PreTrainedModel, tensors: Mapping[str, Tensor], pruning: 
             else:
                 parameters[name].copy_(tensor)
     return model
+
+
+def _first_names(original: PreTrainedModel) -> dict[int, str]:
+    """By parameter its name, the first of several."""
+    return {id(parameter): name for name, parameter in original.named_parameters()}
 
 
 def _original_names(original: PreTrainedModel, pruning: Pruning) -> Any:
@@ -71,7 +92,7 @@ def _kept(original: PreTrainedModel, pruning: Pruning) -> dict[str, tuple[int, T
 
 
 def _cuts(parts: LayerParts, dimensions: Tensor, neurons: Tensor) -> dict[str, tuple[int, Tensor]]:
-    outputs = dict.fromkeys((parts.query, parts.key, parts.value), dimensions) | {parts.ffn_in: neurons}
+    outputs = dict.fromkeys(parts.of_heads, dimensions) | dict.fromkeys(parts.of_neurons, neurons)
     inputs = {parts.attention_output: dimensions, parts.ffn_out: neurons}
     return {
         **{f"{name}.{kind}": (0, kept) for name, kept in outputs.items() for kind in ("weight", "bias")},

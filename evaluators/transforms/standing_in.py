@@ -4,11 +4,11 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, linear
-from evaluators.compensation import Doubles, InverseMoments, compensated
+from evaluators.compensation import Doubles, InverseMoments, compensated, compensated_without_bias
 from spaces.axes.pruning import Pruning
 
 
@@ -22,7 +22,7 @@ def standing_in(pruning: Pruning, model: PreTrainedModel, moments: InverseMoment
     """
     if not moments:
         return model
-    refitted = copy.deepcopy(model)
+    refitted, made = copy.deepcopy(model), _Refits()
     anatomy = Anatomy.of(refitted)
     size = anatomy.shape.head_size
     for parts, units in zip(anatomy.layers, pruning.layers, strict=True):
@@ -31,16 +31,33 @@ def standing_in(pruning: Pruning, model: PreTrainedModel, moments: InverseMoment
         dimensions = [head * size + offset for head in units.heads for offset in range(size)]
         for name, kept in ((parts.attention_output, dimensions), (parts.ffn_out, units.neurons)):
             if name in moments:
-                _refit(linear(refitted, name), moments[name], kept)
+                made.refit(linear(refitted, name), moments[name], kept)
     return refitted
 
 
-def _refit(module: nn.Linear, inverse: Doubles, kept: Sequence[int]) -> None:
-    """Refit the columns `kept` of a linear's weight (N, K); nothing to do where all or none stay."""
-    if not 0 < len(kept) < module.in_features:
-        return
-    weight, bias = module.weight.detach(), module.bias.detach()
-    matrix, constant = compensated(weight.T.numpy(), bias.numpy(), inverse, kept)
-    with torch.no_grad():
-        module.weight[:, list(kept)] = torch.from_numpy(matrix.T)
-        module.bias.copy_(torch.from_numpy(constant))
+class _Refits:
+    """Refitted weights; layers that share theirs go on sharing where the same inputs stay."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, tuple[int, ...]], tuple[Tensor, nn.Parameter, nn.Parameter | None]] = {}
+
+    def refit(self, module: nn.Linear, inverse: Doubles, kept: Sequence[int]) -> None:
+        """Refit the columns `kept` of a linear's weight (N, K); nothing to do where all or none stay."""
+        if not 0 < len(kept) < module.in_features:
+            return
+        key = id(module.weight), tuple(kept)
+        if key not in self._made:
+            self._made[key] = module.weight, *_refitted(module, inverse, kept)
+        _, module.weight, bias = self._made[key]
+        module.register_parameter("bias", bias)
+
+
+def _refitted(module: nn.Linear, inverse: Doubles, kept: Sequence[int]) -> tuple[nn.Parameter, nn.Parameter | None]:
+    whole, bias = module.weight.detach().clone(), module._parameters["bias"]
+    if bias is None:
+        matrix = compensated_without_bias(whole.T.numpy(), inverse, kept)
+    else:
+        matrix, constant = compensated(whole.T.numpy(), bias.detach().numpy(), inverse, kept)
+        bias = nn.Parameter(torch.from_numpy(constant), bias.requires_grad)
+    whole[:, list(kept)] = torch.from_numpy(matrix.T)
+    return nn.Parameter(whole, module.weight.requires_grad), bias

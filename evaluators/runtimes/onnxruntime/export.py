@@ -4,7 +4,8 @@ import copy
 import inspect
 import io
 import warnings
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import onnx
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from evaluators.runtimes.onnxruntime.graph import OPSET
 from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
+from spaces.errors import ModelError
+
+_ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
@@ -22,22 +26,57 @@ STATES = "last_hidden_state"
 class _Text(nn.Module):
     """(B, T) ids and mask to (B, C) logits, handing over what the model would else compute with dozens of small nodes.
 
-    The mask goes in ready to be added to the scores, and the token types, unless there are any, as one id for all
-    tokens: the results are equal bit by bit to those of `model(input_ids=..., attention_mask=...)`.
+    Behind the head's own use of it, the mask goes in ready to be added to the scores, and the token types, unless there
+    are any, as one id for all tokens: the results are equal bit by bit to those of
+    `model(input_ids=..., attention_mask=...)`.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._types = "token_type_ids" in inspect.signature(model.forward).parameters
+        takes = "token_type_ids" in inspect.signature(model.forward).parameters
+        self._types = takes and getattr(model.config, "type_vocab_size", 0) > 0  # GPT-2 takes words for types
+        model.base_model.register_forward_pre_hook(_with_ready_mask, with_kwargs=True)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
-        hidden = 1.0 - attention_mask[:, None, None, :].to(torch.float32)  # (B, 1, 1, T)
         types = torch.zeros((1, 1), dtype=torch.int64) if token_type_ids is None else token_type_ids
         inputs = {TYPES: types} if self._types else {}
-        found = self.model(input_ids=input_ids, attention_mask=hidden * torch.finfo(torch.float32).min, **inputs)
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, **inputs)
         logits: Tensor = found.logits
         return (logits, found.hidden_states[-1]) if isinstance(self.model, SentenceEncoder) else logits
+
+
+def _with_ready_mask(model: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    ready: _ReadyMask = _MASKS.get(model.config.model_type, _of_padding)
+    return arguments, {**named, "attention_mask": ready(named["attention_mask"], model.config)}
+
+
+def _of_padding(mask: Tensor, _: Any) -> Tensor:
+    """(B, 1, 1, T), 0 at tokens and the lowest float at padding."""
+    hidden = 1.0 - mask[:, None, None, :].to(torch.float32)
+    return hidden * torch.finfo(torch.float32).min
+
+
+def _of_windows(mask: Tensor, config: Any) -> dict[str, Tensor]:
+    """For layers that see all tokens, and for those that see `sliding_window` to each side, (B, 1, T, T)."""
+    places, everywhere = torch.arange(mask.shape[1]), _of_padding(mask, config)
+    far = (places[:, None] - places).abs() > config.sliding_window  # (T, T)
+    near = everywhere.masked_fill(far, torch.finfo(torch.float32).min)
+    return {"full_attention": everywhere, "sliding_attention": near}
+
+
+def _of_the_past(mask: Tensor, config: Any) -> Tensor:
+    """Tokens see themselves and those before them, (B, 1, T, T)."""
+    places = torch.arange(mask.shape[1])
+    return _of_padding(mask, config).masked_fill(places[:, None] < places, torch.finfo(torch.float32).min)
+
+
+# By type of model, what its layers want for a mask.
+_MASKS: Mapping[str, _ReadyMask] = {
+    "deberta-v2": lambda mask, _: mask,  # which embeddings are scaled by, too
+    "gpt2": _of_the_past,
+    "modernbert": _of_windows,
+}
 
 
 class _Image(nn.Module):
@@ -58,7 +97,15 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
     size), or `pixel_values` where the model takes images; the output is `logits` and, of an encoder of sentences, the
     tokens' states (STATES), which loaders that pool by themselves ask for.
+
+    Raises:
+        ModelError: the model reads something else.
     """
+    if model.main_input_name not in ("input_ids", "pixel_values"):
+        raise ModelError(
+            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read input_ids or "
+            "pixel_values. Use runtime torch."
+        )
     plain = copy.deepcopy(model).float().cpu().eval()
     plain.set_attn_implementation("eager")
     names = ["pixel_values"] if plain.main_input_name == "pixel_values" else ["input_ids", "attention_mask"]

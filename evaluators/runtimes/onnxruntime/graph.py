@@ -2,7 +2,8 @@
 
 A template's graph has operators of the domain `paretoformer`, which no runtime executes:
 
-- `Linear(x, matrix (K, N), bias (N,)) -> one output, or query, key and value`, with `layer` (-1: head) and `part`;
+- `Linear(x, matrix (K, N), bias (N,)) -> one output, or several side by side (query, key and value; neurons and their
+  gates)`, with `layer` (-1: head) and `part`;
 - `Residual(branch, skip) -> branch + skip`, with `layer` and `part` (`attention` or `ffn`);
 - `Table(rows (V, D), ids) -> embeddings`.
 """

@@ -7,7 +7,7 @@ MultiHeadAttention 7 %); where it is faster it is taken (graphs.py).
 Where the head sees the first token only, so does everything behind the keys and values of the last attention block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,8 @@ class Lowering:
         attending = [index for index, units in enumerate(self._units) if units is not None and units.heads]
         self._short = attending[-1] if shorten and original.reads_first_token and attending else None
         self._first: dict[str, str] = {}
+        self._stored: dict[tuple[Any, ...], str] = {}
+        self._named: set[str] = set()
         self._kinds = _kinds(original, attention)
         self._attending = Attending(original.nodes, self._lowered)
         self._inputs = {} if selecting is None else selecting.write(self._lowered)
@@ -121,10 +123,11 @@ class Lowering:
                 self._attending.write(node, self._kinds[node.output[0]])
             else:
                 self._lowered.nodes.append(node)
-                self._lowered.tensors |= {
-                    name: self._original.others[name] for name in node.input if name in self._original.others
-                }
+                self._lowered.tensors |= self._constants(node.input)
         return self._lowered
+
+    def _constants(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: self._original.others[name] for name in names if name in self._original.others}
 
     def _live(self, given: str | None, wanted: Sequence[str]) -> list[onnx.NodeProto]:
         """Nodes that `wanted` needs once blocks and layers are gone, reading what stands for those; not what makes the
@@ -158,10 +161,11 @@ class Lowering:
 
     def _linear(self, node: onnx.NodeProto) -> None:
         layer, part = place(node)
-        matrix, name = self._original.matrices[node.input[1]], node.input[1].removesuffix(MATRIX)
+        matrix, name = self._original.matrices[node.input[1]], self._name(node.input[1].removesuffix(MATRIX), layer)
+        self._lowered.tensors |= self._constants(node.input[:1])
         narrow = part == HEAD and matrix.shape[1] < SMALLEST_HEAD
         bits = 32 if narrow else self._bits(layer, part)
-        cut = matrix.cut(*self._kept(layer, part))
+        cut = matrix.cut(*self._kept(layer, part, len(node.output)))
         if layer == self._short and part == QUERY_KEY_VALUE:
             query, *others = node.output
             first, rest = cut.split(cut.outputs // 3)
@@ -170,26 +174,33 @@ class Lowering:
         else:
             self._product(node.input[0], cut, bits, name, node.output)
 
+    def _name(self, module: str, layer: int) -> str:
+        """The module's name for the first linear with its weights; the others have their layer in theirs."""
+        name = f"{module}.{layer}" if module in self._named else module
+        self._named.add(name)
+        return name
+
     def _product(self, enters: str, cut: Cut, bits: int, name: str, leaves: Sequence[str]) -> None:
         whole = leaves[0] if len(leaves) == 1 else f"{name}.joined"
         products = {32: self._fp32, 8: self._int8, 4: self._int4}
-        products[bits](enters, cut, name, whole)
+        products[bits](enters, cut, self._stored.setdefault((cut.key, bits), name), name, whole)
         if len(leaves) > 1:
             self._lowered.node("Split", [whole], leaves, axis=-1, num_outputs=len(leaves))
 
-    def _fp32(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _fp32(self, enters: str, cut: Cut, stored: str, name: str, leaves: str) -> None:
         add = self._lowered.tensor
-        self._lowered.node("MatMul", [enters, add(f"{name}{MATRIX}", cut.full())], [f"{name}.product"])
-        self._lowered.node("Add", [f"{name}.product", add(f"{name}.bias", cut.bias())], [leaves])
+        self._lowered.node("MatMul", [enters, add(f"{stored}{MATRIX}", cut.full())], [f"{name}.product"])
+        self._lowered.node("Add", [f"{name}.product", add(f"{stored}.bias", cut.bias())], [leaves])
 
-    def _int8(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _int8(self, enters: str, cut: Cut, stored: str, _: str, leaves: str) -> None:
         add, (values, scales) = self._lowered.tensor, cut.eight()
-        inputs = [add(f"{name}.int8", values), add(f"{name}.scales", scales), "", add(f"{name}.bias", cut.bias())]
+        inputs = [add(f"{stored}.int8", values), add(f"{stored}.scales", scales), "", add(f"{stored}.bias", cut.bias())]
         self._lowered.node("DynamicQuantizeMatMul", [enters, *inputs], [leaves], CONTRIB)
 
-    def _int4(self, enters: str, cut: Cut, name: str, leaves: str) -> None:
+    def _int4(self, enters: str, cut: Cut, stored: str, _: str, leaves: str) -> None:
         add, (codes, scales, block) = self._lowered.tensor, cut.four()
-        inputs = [add(f"{name}.int4", codes), add(f"{name}.scales", scales), "", "", add(f"{name}.bias", cut.bias())]
+        weights = [add(f"{stored}.int4", codes), add(f"{stored}.scales", scales)]
+        inputs = [*weights, "", "", add(f"{stored}.bias", cut.bias())]
         sizes = {"K": cut.inputs, "N": cut.outputs, "bits": 4, "block_size": block, "accuracy_level": _INT8_COMPUTE}
         self._lowered.node("MatMulNBits", [enters, *inputs], [leaves], CONTRIB, **sizes)
 
@@ -251,17 +262,18 @@ class Lowering:
             self._lowered.node("Gather", [tensor, index], [self._first[tensor]], axis=1)
         return self._first[tensor]
 
-    def _kept(self, layer: int, part: str) -> tuple[Indices, Indices]:
-        """Rows and columns of a linear's matrix that stay."""
+    def _kept(self, layer: int, part: str, outputs: int) -> tuple[Indices, Indices]:
+        """Rows and columns that stay of a matrix of so many linears side by side."""
         units, shape = (self._units[layer] if layer >= 0 else None), self._original.shape
         if units is None:
             return None, None
         if part == QUERY_KEY_VALUE:
-            return None, _of_heads(units, shape, copies=3)
+            return None, _of_heads(units, shape, copies=outputs)
         if part == ATTENTION_OUTPUT:
             return _of_heads(units, shape, copies=1), None
-        neurons = None if len(units.neurons) == shape.ffn else units.neurons
-        return (neurons, None) if part == FFN_OUT else (None, neurons)
+        if part == FFN_OUT:
+            return _of_neurons(units, shape, copies=1), None
+        return None, _of_neurons(units, shape, copies=outputs)
 
     def _bits(self, layer: int, part: str) -> int:
         widths = self._widths.layers[layer] if layer >= 0 else None
@@ -297,6 +309,13 @@ def _of_heads(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
         return None
     starts = [(copy * shape.heads + head) * shape.head_size for copy in range(copies) for head in units.heads]
     return [start + offset for start in starts for offset in range(shape.head_size)]
+
+
+def _of_neurons(units: LayerUnits, shape: ModelShape, copies: int) -> Indices:
+    """Indices of the neurons that stay, in each of `copies` linears side by side; None if all stay."""
+    if len(units.neurons) == shape.ffn:
+        return None
+    return [copy * shape.ffn + neuron for copy in range(copies) for neuron in units.neurons]
 
 
 def _integers(dtype: type[np.signedinteger[Any]], *values: int) -> Tensor:

@@ -14,7 +14,17 @@ from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.grades import UNGRADED, Grades
 from evaluators.runtimes.base import PLAIN
-from evaluators.runtimes.onnxruntime.graph import DOMAIN, MATRIX, OPSET, LayerEnds, Lowered, Original, fixed_ids
+from evaluators.runtimes.onnxruntime.graph import (
+    DOMAIN,
+    MATRIX,
+    OPSET,
+    QUERY_KEY_VALUE,
+    LayerEnds,
+    Lowered,
+    Original,
+    fixed_ids,
+    place,
+)
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering, state_name
 from evaluators.runtimes.onnxruntime.selecting import Selecting
 from evaluators.runtimes.onnxruntime.weights import Indices, Matrix, Rare, Table, Tensor
@@ -184,7 +194,10 @@ class OnnxTemplate:
         return Matrix(arrays[name], arrays[node.input[2]], self.inverse_moments.get(name.removesuffix(MATRIX)))
 
     def _reads_first_token(self, nodes: tuple[onnx.NodeProto, ...], arrays: dict[str, NDArray[Any]]) -> bool:
-        """Whether all that follows the last layer, but for layer norms, is one selection of token 0."""
+        """Whether all that follows the last layer, but for layer norms, is one selection of token 0, and no query is
+        combined with anything of its place (rotations, relative positions, windows)."""
+        if not _queries_know_no_places(nodes, arrays):
+            return False
         tensor = self.layers[-1].leaves
         while True:
             readers = [node for node in nodes if tensor in node.input]
@@ -198,6 +211,22 @@ class OnnxTemplate:
 
 def _constant(array: NDArray[Any]) -> Tensor:
     return Tensor(array.dtype.type, array.shape, lambda: array)
+
+
+def _queries_know_no_places(nodes: tuple[onnx.NodeProto, ...], arrays: dict[str, NDArray[Any]]) -> bool:
+    """Whether queries reach their product with the keys as they are, but for their shape and a constant factor."""
+    for node in nodes:
+        if node.domain != DOMAIN or node.op_type != "Linear" or place(node)[1] != QUERY_KEY_VALUE:
+            continue
+        tensor = node.output[0]
+        while True:
+            readers = [reader for reader in nodes if tensor in reader.input]
+            if [reader.op_type for reader in readers] == ["MatMul"]:
+                break
+            if len(readers) != 1 or not all(name == tensor or name in arrays for name in readers[0].input):
+                return False
+            tensor = readers[0].output[0]
+    return True
 
 
 def _selects_first(node: onnx.NodeProto, arrays: dict[str, NDArray[Any]]) -> bool:

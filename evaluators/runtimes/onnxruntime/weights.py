@@ -129,6 +129,12 @@ class Cut:
         self.inputs = whole[0] if rows is None else len(rows)
         self.outputs = whole[1] if columns is None else len(columns)
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for cuts of equal values, as long as their matrix lives."""
+        columns = self._columns
+        return id(self._matrix), self._rows, None if isinstance(columns, slice) else tuple(columns.tolist())
+
     def split(self, outputs: int) -> tuple["Cut", "Cut"]:
         """The first `outputs` columns, and the others."""
         kept = np.arange(self._matrix.shape[1])[self._columns].tolist()
