@@ -13,6 +13,7 @@ from tests.tiny_models import TEXT_FAMILIES, tiny
 from tests.tiny_task import GOOD, SHORT, write_rows, write_tokenizer
 
 TRIALS = 10
+LONGER = SHORT.replace("epochs: 4", "epochs: 12")  # for families that learn slowly from random weights
 
 
 def write_classifier(family: str, folder: Path) -> Path:
@@ -33,7 +34,7 @@ def test_a_family_is_loaded_ranked_searched_verified_exported_and_loaded_again(
     model, rows = write_classifier(family, tmp_path / "model"), write_rows(tmp_path / "rows.csv", rows=400)
     (tmp_path / "run.yaml").write_text(
         f"model: {model}\ntask: {{file: {rows}}}\nspace: {{pruning: {{ffn_group: 16}}}}\n"
-        f"search: {{trials: {TRIALS}, rows: 60, workers: 1}}\n{SHORT}"
+        f"search: {{trials: {TRIALS}, rows: 60, workers: 1}}\n{LONGER}"
     )
     code, _, err = call(capsys, "search", tmp_path / "run.yaml", "--out", tmp_path / "run")
     assert code == 0, err
