@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from evaluators import artifact
@@ -17,6 +19,8 @@ from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.value import Regression
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import Rows
+from evaluators.transforms.base import build
+from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
 from tests import loaders
@@ -96,9 +100,25 @@ def test_vectors_are_those_of_the_encoder_with_its_pooling(tmp_path: Path) -> No
     np.testing.assert_allclose(own(folder, TEXTS[2:])[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("gone", [(), (0,), (1,), (0, 1)])
+def test_states_are_those_of_the_last_layer_that_stays(tmp_path: Path, gone: tuple[int, ...]) -> None:
+    """Against torch, cut alike; whatever layers go."""
+    model, tokenizer = load_classifier(str(write_encoder(tmp_path / "encoder")), (), EMBEDDINGS)
+    template = OnnxRuntime().template(model)
+    whole = LayerUnits(tuple(range(template.shape.heads)), tuple(range(template.shape.ffn)))
+    pruning = Pruning(tuple(None if layer in gone else whole for layer in range(template.shape.layers)))
+    session = onnxruntime.InferenceSession(template.assemble(Member((pruning,))))
+    tokens = tokenizer(TEXTS, padding=True, return_tensors="np")
+    inputs = {entry.name: tokens[entry.name] for entry in session.get_inputs()}
+    vectors, states = session.run(["logits", "last_hidden_state"], inputs)
+    cut = build(pruning, model)
+    expected = cut(**{name: torch.from_numpy(values) for name, values in inputs.items()})
+    np.testing.assert_allclose(vectors, expected.logits.detach(), atol=1e-5)
+    np.testing.assert_allclose(states, expected.hidden_states[-1].detach(), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["classification", "pairs", "multi-label", "regression", "embeddings"])
 def test_the_example_beside_a_model_answers_as_predict_does(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("onnxruntime")
     problem: Any = {"regression": Regression(), "embeddings": EMBEDDINGS}.get(kind, CLASSIFICATION)
     classes = {"regression": ("value",), "embeddings": ()}.get(kind, ("bad", "fair", "good"))
     folder = exported(tmp_path, problem, classes, 32, pairs=kind == "pairs")

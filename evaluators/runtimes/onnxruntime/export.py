@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from evaluators.runtimes.onnxruntime.graph import OPSET
+from evaluators.runtimes.onnxruntime.graph import OPSET, STATES
 from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
 from spaces.errors import ModelError
@@ -20,7 +20,6 @@ _ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
-STATES = "last_hidden_state"
 
 
 class _Text(nn.Module):

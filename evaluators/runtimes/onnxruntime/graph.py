@@ -20,6 +20,7 @@ from spaces.shape import ModelShape
 
 OPSET = 21  # has Gelu as one operator
 DOMAIN = "paretoformer"
+STATES = "last_hidden_state"  # the output that loaders which pool by themselves ask for
 IDS = "input_ids"  # the input by which the word table is read
 MASK = "attention_mask"  # the input that is 1 at tokens and 0 at padding
 MATRIX = ".matrix"  # behind a module's name: the name of its weight

@@ -25,6 +25,7 @@ from evaluators.runtimes.onnxruntime.graph import (
     IDS,
     MATRIX,
     QUERY_KEY_VALUE,
+    STATES,
     Lowered,
     Original,
     live_nodes,
@@ -124,6 +125,9 @@ class Lowering:
             else:
                 self._lowered.nodes.append(node)
                 self._lowered.tensors |= self._constants(node.input)
+        states = _resolved(STATES, self._bypasses())
+        if states != STATES:  # the last layer is gone, and they come from an earlier one
+            self._lowered.node("Identity", [states], [STATES])
         return self._lowered
 
     def _constants(self, names: Iterable[str]) -> dict[str, Tensor]:
