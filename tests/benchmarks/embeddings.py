@@ -59,18 +59,18 @@ def main() -> None:
 
 def _members(seed: int, *, quick: bool) -> list[dict[str, Any]]:
     """A row for each verified member, fastest first, and for the one-liner."""
-    snippets = _snippets()
+    sources = {name: [text for text, _ in rated] for name, rated in snippets().items()}
     folder = (RUNS.with_name("embeddings_quick") if quick else RUNS) / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     texts = folder / "texts.jsonl"
-    texts.write_text("\n".join(json.dumps({"text": text}) for name in SEEN for text in snippets[name]))
+    texts.write_text("\n".join(json.dumps({"text": text}) for name in SEEN for text in sources[name]))
     config = {**(QUICK if quick else CONFIG), "task": {"file": str(texts), "problem": "embeddings"}}
     config["search"] = {**config["search"], "seed": seed}
     if not (folder / "run" / front_file.FILE_NAME).exists():
         run.search(RunConfig.parse(config), folder / "run")
     front = front_file.read(folder / "run")
-    chosen = np.random.default_rng(seed).permutation(len(snippets[HELD_OUT]))[:ROWS]
-    held_out, target = Rows(tuple(snippets[HELD_OUT][row] for row in chosen), ()), Target()
+    chosen = np.random.default_rng(seed).permutation(len(sources[HELD_OUT]))[:ROWS]
+    held_out, target = Rows(tuple(sources[HELD_OUT][row] for row in chosen), ()), Target()
     original = answers_of(folder / "run" / "baseline" / "fair", held_out, target, 128)
     rows = []
     for member in [*front.members, front.baselines["one_liner"]]:
@@ -91,9 +91,9 @@ def _members(seed: int, *, quick: bool) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["times over one_liner"])
 
 
-def _snippets() -> dict[str, list[str]]:
-    """Texts by source."""
-    archive, found = fetch(ARCHIVE), {}
+def snippets() -> dict[str, list[tuple[str, float]]]:
+    """Texts with their mean ratings, by source, each text once."""
+    archive, found = fetch(ARCHIVE), dict[str, list[tuple[str, float]]]()
     with tempfile.TemporaryDirectory() as scratch:
         extract(archive, Path(scratch))
         inner = next(Path(scratch).rglob("hutto_ICWSM_2014.tar.gz"))
@@ -101,8 +101,10 @@ def _snippets() -> dict[str, list[str]]:
         for name in (*SEEN, HELD_OUT):
             path = next(Path(scratch).rglob(f"{name}_GroundTruth.txt"))
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            found[name] = [line.split("\t", 2)[2].strip() for line in lines if line.count("\t") >= 2]
-    return {name: [text for text in dict.fromkeys(texts) if text] for name, texts in found.items()}
+            rated = [line.split("\t", 2) for line in lines if line.count("\t") >= 2]
+            once = {text.strip(): float(rating) for _, rating, text in rated if text.strip()}
+            found[name] = list(once.items())
+    return found
 
 
 if __name__ == "__main__":
