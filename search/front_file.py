@@ -65,6 +65,7 @@ class FrontFile:
     targets: tuple[Json, ...] = ()
     limits: Mapping[str, str] = field(default_factory=dict)
     statistic: Literal["mean", "p95"] = "mean"
+    metric: str = ACCURACY.name
     confidence: float = 0.95
     objectives: tuple[Objective, ...] = (ACCURACY, LATENCY, SIZE)
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
@@ -129,7 +130,7 @@ class FrontFile:
                     f"{limit.name}: the run has no such further target; found {', '.join(self.labels[1:]) or 'none'}. "
                     "Name one of these, or leave the label out for the first."
                 )
-            if limit.unit == "%" and limit.name.removesuffix("_drop") not in fair:
+            if limit.relative and limit.name.removesuffix("_drop") not in fair:
                 raise RunError(
                     f"{limit.name} limit {limit.asked} is a share of `fair`, which the run lacks. Give a unit."
                 )
@@ -147,6 +148,7 @@ class FrontFile:
             "seed": self.seed,
             "limits": dict(self.limits),
             "latency_statistic": self.statistic,
+            "metric": self.metric,
             "confidence": self.confidence,
             "objectives": [asdict(objective) for objective in self.objectives],
             "splits": {name: split.to_json() for name, split in self.splits.items()},
@@ -172,6 +174,7 @@ class FrontFile:
             targets=tuple(document["targets"]),
             limits=document["limits"],
             statistic=document.get("latency_statistic", "mean"),
+            metric=document.get("metric", ACCURACY.name),
             confidence=document["confidence"],
             objectives=tuple(Objective(**objective) for objective in document["objectives"]),
             splits={name: SplitRecord.from_json(split) for name, split in document["splits"].items()},

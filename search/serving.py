@@ -116,7 +116,7 @@ def bench(
                 seed=seed,
                 progress=partial(shown.stage, "throughput"),
             )
-        rows = measure(model_dirs, wiring.task(config.task), asked, seed, shown.stage, serve)
+        rows = measure(model_dirs, wiring.task(config), asked, seed, shown.stage, serve)
     return present.bench(rows, format)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluators.base import Assessor
 from search.record import Record
 from search.runners.base import Runner
-from spaces.objectives import LATENCY, Bound, Objective, latency_at
+from spaces.objectives import ACCURACY, LATENCY, Bound, Objective, latency_at
 from spaces.space import Space
 from spaces.target import Target
 
@@ -37,6 +37,7 @@ class Situation:
         confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
         latency_model, search: figures that are handed on to front.json.
         gains: whether accuracy is to be gained, so that the most accurate designs are verified and judged.
+        metric: what `accuracy` is the figure of.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Situation:
     search: Mapping[str, float]
     confirming: Collection[str] = ()
     gains: bool = False
+    metric: str = ACCURACY.name
     remeasure: int = 0
 
     @property

@@ -65,6 +65,7 @@ def front_so_far(folder: Path) -> FrontFile:
         seed=config.search.seed,
         targets=tuple({"label": target.label or "here"} for target in config.target),
         limits={limit.name: limit.asked for limit in config.limits.limits()},
+        metric=config.task.judged_by,
         confidence=config.confidence,
         trials=record.counts(),
         members=tuple(unverified(trial) for trial in search_front(record)),

@@ -167,8 +167,8 @@ class TestPicks:
 
     def test_the_certified_pick_stands_beside_the_point_estimates(self) -> None:
         certificate = Certificate({"safe": Test(0.0, 0.004, 0.001, True), "middle": Test(0.006, 0.013, 0.2, False)})
-        discordance = {"safe": 0.02, "middle": 0.04, "small": 0.05, "fast": 0.08}
-        found = _named(picks(MEMBERS, (DROP,), certificate, discordance))
+        confirm = {key: _answered(*counts) for key, counts in {"middle": (23, 17), "fast": (50, 30)}.items()}
+        found = _named(picks(MEMBERS, (DROP,), certificate, confirm))
         assert list(found) == ["limits", "certified", "smallest_within", "knee", "fastest", "smallest", "safest"]
         assert (found["limits"].key, found["limits"].certified) == ("middle", False)
         assert (
