@@ -106,7 +106,7 @@ class TransformerAssessor:
         logits = unpacked(predictions)[split]
         rows = self._prepared.workload.splits[split].first(len(logits))
         original = self._original(split)[: len(logits)]
-        return accuracy_against(original, logits, rows.truth_or(original), self._prepared.workload.metric)
+        return accuracy_against(original, logits, rows, self._prepared.workload.metric, self._work.task.classes)
 
     def losses(self, split: str, predictions: bytes) -> tuple[float, ...]:
         """Per row of logits, what `fair` scores minus what they score."""

@@ -143,6 +143,23 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What a limit on answers counts on one split (evaluators/metrics/guards.py).
+
+    Args:
+        losses: by group of rows, per row 1 where something is lost, -1 where it is won, else 0.
+        value: the largest mean over a group, with its 95 % interval (low, high).
+        group: that group.
+    """
+
+    losses: Mapping[str, tuple[float, ...]]
+    value: float
+    low: float
+    high: float
+    group: str
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """The task's metric on one split, and what is lost against `fair` on the same rows.
 
@@ -151,6 +168,7 @@ class Accuracy:
         drop: fair's figure minus this one, paired, with its 95 % interval.
         collapsed: the model answers every row alike.
         losses: per row, what `fair` scores minus what this model scores (1, 0 or -1 where a row is right or wrong).
+        guards: what further limits on answers count, by name.
     """
 
     value: float
@@ -162,6 +180,7 @@ class Accuracy:
     drop_high: float
     collapsed: bool
     losses: tuple[float, ...]
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
     @property
     def discordance(self) -> float:

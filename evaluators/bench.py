@@ -53,10 +53,10 @@ def bench(
     if serve is not None:
         some = sample_inputs(encode(texts.confirm, model.tokenizer, model.max_length), SERVED_ROWS, seed=seed)
         served = serve(named, [texts.confirm.texts[row] for row in some])
-    truth = encode(texts.confirm, model.tokenizer, model.max_length).truth_or(logits[0])
+    rows = encode(texts.confirm, model.tokenizer, model.max_length)
     table = []
     for name, folder, scored in zip(names, folders, logits, strict=True):
-        figure = accuracy_against(logits[0], scored, truth, metric)
+        figure = accuracy_against(logits[0], scored, rows, metric)
         timed = timing(measured, name, names[:1], seed)
         size, tokenizer = inference_bytes(folder), tokenizer_bytes(folder)
         table.append(

@@ -48,7 +48,7 @@ def remeasure(
     for done, (name, folder) in enumerate(everything.items()):
         watch("answers", done, len(everything))
         logits[name] = answers_of(folder, texts.confirm, target, fair.max_length)
-    truth = fair.encode(texts.confirm).truth_or(logits["fair"])
+    rows = fair.encode(texts.confirm)
     same = {}
     for done, (key, folder) in enumerate(folders.items()):
         watch("agreement", done, len(folders))
@@ -61,6 +61,8 @@ def remeasure(
     measured = side_by_side(everything, fair, texts.search, target, **counts, seed=seed, watch=watch)
     found = timings(measured, baselines, seed)
     return {
-        name: Remeasured(found[name], accuracy_against(logits["fair"], logits[name], truth, metric), same.get(name))
+        name: Remeasured(
+            found[name], accuracy_against(logits["fair"], logits[name], rows, metric, task.classes), same.get(name)
+        )
         for name in everything
     }

@@ -18,10 +18,11 @@ from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
 from evaluators.metrics.accuracy import Metric, paired_drop, row_drops, score
 from evaluators.metrics.bands import stretches
+from evaluators.metrics.guards import guards
 from evaluators.metrics.latency import Contender, Latency, Measurement, measure, sample_inputs, timed_inputs
 from evaluators.pool import Setup
-from evaluators.problems.base import Labels, collapsed
-from evaluators.tasks.base import Rows, encode
+from evaluators.problems.base import collapsed
+from evaluators.tasks.base import Encoded, Rows, encode
 from evaluators.tasks.linear import LinearBaseline
 from spaces.target import Target
 
@@ -75,8 +76,18 @@ def answers_of(folder: Path, rows: Rows, target: Target, max_length: int) -> Log
     return answer(range(len(rows)), target.batch_size)
 
 
-def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: Metric) -> Accuracy:
-    """A metric of logits (rows, classes), and what is lost against the original's on the same rows."""
+def accuracy_against(
+    original: Logits, logits: Logits, rows: Encoded, metric: Metric, classes: Sequence[str] = ()
+) -> Accuracy:
+    """A metric of logits (rows, ...), and what is lost against the original's on the same rows.
+
+    Args:
+        original, logits: of the two models.
+        rows: that were answered.
+        metric: of the task.
+        classes: names of the classes.
+    """
+    labels = rows.truth_or(original)
     figure = score(metric, logits, labels)
     drop, drop_low, drop_high = paired_drop(metric, original, logits, labels)
     return Accuracy(
@@ -89,6 +100,7 @@ def accuracy_against(original: Logits, logits: Logits, labels: Labels, metric: M
         drop_high=drop_high,
         collapsed=collapsed(metric.problem, logits),
         losses=tuple(row_drops(metric, original, logits, labels).tolist()),
+        guards=guards(metric.problem, original, logits, labels if rows.labels else None, rows.slices, classes),
     )
 
 

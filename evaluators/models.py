@@ -136,6 +136,22 @@ def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, tr
     return complete
 
 
+def own_classes(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
+    """The classes that a checkpoint itself tells apart, in the order of its outputs.
+
+    Raises:
+        ModelError: no such model, or it has no classification head of one class per row.
+    """
+    source = resolve(name)
+    config = _config(source, trust_remote_code)
+    if not has_head(source, config.num_labels, trust_remote_code=trust_remote_code) or config.num_labels < 2:
+        raise ModelError(
+            f"Model {name!r} has no classification head, and without labels it cannot be given one. Fine-tune it "
+            f"first, with `paretoformer finetune --model {name} --task FILE --out DIR`, and give DIR as the model."
+        )
+    return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+
+
 def as_it_comes(folder: Path) -> Any:
     """The model of a local checkpoint in fp32 and evaluation mode: a classifier, else an encoder of sentences."""
     config = AutoConfig.from_pretrained(folder)

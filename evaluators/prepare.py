@@ -198,7 +198,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         reference=reference["search"],
         temperature=(
             fit_temperature(reference["calibration"], splits["calibration"].truth)
-            if work.task.problem == CLASSIFICATION
+            if work.task.problem == CLASSIFICATION and splits["calibration"].labels
             else None
         ),
         metric=work.task.metric,

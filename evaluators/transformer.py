@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.answering import Answer, Answering, Logits, PrefixReuse, Whole, by_length, run
-from evaluators.base import Job, Score, Train, Verify, VerifyCascade
+from evaluators.base import Guard, Job, Score, Train, Verify, VerifyCascade
 from evaluators.cascade import Cascade
 from evaluators.latency_model import LatencyModel
 from evaluators.latency_terms import widths
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.calibration import expected_drop
+from evaluators.metrics.guards import guards
 from evaluators.metrics.host import usable_cores
 from evaluators.metrics.loss import loss_figures
 from evaluators.problems.base import agreement, mean_divergence, row_divergences
@@ -41,7 +42,8 @@ class Workload:
         target: threads, batch and device of the figures.
         splits: rows by name, tokenised with the whole vocabulary.
         reference: the original model's logits (rows, classes) on the search rows.
-        temperature: of the original's softmax, fitted on calibration; None where it gives no probabilities of classes.
+        temperature: of the original's softmax, fitted on calibration; None where it gives no probabilities of classes,
+            or nobody labelled rows to fit it to.
         metric: the task's metric.
         latency: predicts a member's mean latency at the target.
         further: the same at further targets, by label.
@@ -130,11 +132,16 @@ class TransformerEvaluator:
         extras = {
             **values,  # whichever of them are objectives
             **self._drops(fair - accuracy, original, logits),
+            **{name: guard.value for name, guard in self._guards(original, logits, rows).items()},
             "agreement": agreement(work.metric.problem, original, logits),
             "rows": float(len(rows)),
             **loss_figures(work.metric.problem, original, logits, truth),
         }
         return Evaluation(job.key, Complete(values, extras), predictions=packed({job.split: logits}))
+
+    def _guards(self, original: Logits, logits: Logits, rows: Encoded) -> dict[str, Guard]:
+        labels = rows.truth if rows.labels else None
+        return guards(self._workload.metric.problem, original, logits, labels, rows.slices)
 
     def _drops(self, counted: float, original: Logits, logits: Logits) -> dict[str, float]:
         """The counted drop is noisy on few rows, the expected one a little high: their mean is better than either."""

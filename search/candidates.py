@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.objectives import Bound
+from spaces.objectives import GUARDS, Bound
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Point:
         drop_estimate: drop of accuracy on search rows, as a fraction; None without labels.
         latency_ms: measured or predicted.
         size_bytes: predicted.
-        elsewhere_ms: latency at further targets, by the limit's name.
+        further: latency at further targets, and what limits on answers beside the metric count, by the limit's name.
         between_ms: ends of the interval of a latency that is predicted, by the limit's name.
     """
 
@@ -29,7 +29,7 @@ class Point:
     drop_estimate: float | None
     latency_ms: float
     size_bytes: float
-    elsewhere_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    further: Mapping[str, float] = field(default_factory=dict, hash=False)
     between_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
 
@@ -60,11 +60,10 @@ def choose(points: Sequence[Point], bounds: Sequence[Bound], n: int = 24) -> lis
 
 
 def _cost(point: Point, name: str) -> float:
-    """The figure a limit is held against; an unknown drop never stands in the way."""
-    if name == "accuracy_drop":
-        return -math.inf if point.drop_estimate is None else point.drop_estimate
-    figures = {"latency": point.latency_ms, "size": point.size_bytes, **point.elsewhere_ms}
-    return figures[name]
+    """The figure a limit is held against; what is not known of answers never stands in the way."""
+    drop = {} if point.drop_estimate is None else {"accuracy_drop": point.drop_estimate}
+    figures = {"latency": point.latency_ms, "size": point.size_bytes, **drop, **point.further}
+    return figures.get(name, -math.inf) if name in ("accuracy_drop", *GUARDS) else figures[name]
 
 
 def _unique(points: Iterable[Point]) -> list[Point]:

@@ -8,11 +8,13 @@ from search import tables
 from search.config import read_yaml
 from search.figures import Estimate, MemberFigures
 from search.front_file import FrontFile
+from spaces.objectives import AGREEMENT
 
 _METHOD = """Latency is the mean over a fixed sample of real inputs, each the median over rounds in fresh processes that
 alternate with the baselines; speed-ups carry 95 % intervals. `fair` is the untouched model in the same runtime (fp32),
-`one_liner` the runtime's own dynamic int8 quantization, `pipeline` eager PyTorch. Accuracy lost is paired on the same
-rows."""
+`one_liner` the runtime's own dynamic int8 quantization, `pipeline` eager PyTorch. {lost}"""
+_LOST = "Accuracy lost is paired on the same rows."
+_UNLABELLED = "No row has a label: agreement is with `fair`'s own answers, and nothing is known of who is right."
 
 
 def card(run: Path, front: FrontFile, member: MemberFigures, out: Path) -> str:
@@ -29,10 +31,10 @@ def card(run: Path, front: FrontFile, member: MemberFigures, out: Path) -> str:
     sections = [
         _front_matter(config),
         f"# {config['model']}, compressed: {tables.described(member, front)}",
-        f"Made by paretoformer from `{config['model']}` fine-tuned on {_source(config['task'])}; key `{member.key}`.",
+        f"Made by paretoformer from `{config['model']}` {_origin(front, config)}; key `{member.key}`.",
         "## Figures",
         _figures(front, member),
-        _METHOD,
+        _method(front),
         "## Device",
         _device(front, environment),
         "## Run it",
@@ -49,8 +51,18 @@ def _front_matter(config: dict[str, Any]) -> str:
     return "---\nlibrary_name: onnxruntime\npipeline_tag: text-classification\ntags:\n- paretoformer\n- compressed\n---"
 
 
+def _origin(front: FrontFile, config: dict[str, Any]) -> str:
+    if front.metric == AGREEMENT:
+        return f"as it came, on the unlabelled texts of {config['task']['data']}"
+    return f"fine-tuned on {_source(config['task'])}"
+
+
 def _source(task: dict[str, Any]) -> str:
     return str(next(task[kind] for kind in ("name", "file", "dataset") if task.get(kind)))
+
+
+def _method(front: FrontFile) -> str:
+    return _METHOD.format(lost=_UNLABELLED if front.metric == AGREEMENT else _LOST)
 
 
 def _figures(front: FrontFile, member: MemberFigures) -> str:
@@ -66,6 +78,12 @@ def _figures(front: FrontFile, member: MemberFigures) -> str:
     for split, figure in member.accuracy.items():
         if figure.drop is not None:
             lines.append(f"| points lost on {split} | {tables.interval(figure.drop, 100, 2)} | {figure.n} |")
+        lines += [
+            f"| {name.replace('_', ' ')} on {split} ({guard.group}), points | {tables.interval(guard.share, 100, 2)} | "
+            f"{guard.n} |"
+            for name in tables.asked_guards(front)
+            if (guard := figure.guards.get(name)) is not None
+        ]
     if member.latency is not None:
         p95 = "" if member.latency.p95_ms is None else f", p95 {member.latency.p95_ms:.2f}"
         lines.append(f"| latency, ms per call | {member.latency.mean_ms:.2f}{p95} | |")

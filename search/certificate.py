@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean, pvariance
 from typing import Any, Self
 
+import numpy as np
+from scipy.special import bdtr, betaincinv
+
 _NORMAL = NormalDist()
 _MOST_CANDIDATES = 10
 
@@ -24,6 +27,7 @@ class Test:
         upper: upper confidence bound of the drop, at the test's confidence.
         p_value: of the hypothesis that the drop is the margin or more.
         passes: whether that hypothesis is rejected; the same as `upper` below the margin.
+        limit: what the drop is of, `accuracy_drop` or a guard.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
@@ -32,6 +36,7 @@ class Test:
     upper: float
     p_value: float
     passes: bool
+    limit: str = "accuracy_drop"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Candidate:
 
     Args:
         key: the member's.
-        drop: on the search rows, as a fraction.
+        drop: on the search rows, as a fraction; against several limits, what the one most in danger is exceeded by.
         cost: what is to be made small (ms, bytes); above 0.
         error: standard error of the drop; where all are 0, the drop alone says who is safe.
     """
@@ -168,6 +173,33 @@ def non_inferiority_of_losses(
     return Test(mean, mean + _student_quantile(confidence, n - 1) * error, p_value, p_value < 1 - confidence)
 
 
+def share_at_most(count: int, n: int, margin: float, confidence: float = 0.95) -> Test:
+    """Whether less than `margin` of all rows are such as `count` of `n` are: the exact binomial test.
+
+    Its upper bound is the one of Clopper and Pearson (Biometrika 26, 1934).
+
+    Args:
+        count: rows.
+        n: all rows.
+        margin: share allowed.
+        confidence: one-sided.
+    """
+    if n < 1:
+        raise ValueError(f"n={n}: a test needs rows.")
+    upper = 1.0 if count == n else float(betaincinv(count + 1, n - count, confidence))
+    p_value = float(bdtr(count, n, min(margin, 1.0)))
+    return Test(count / n, upper, p_value, p_value < 1 - confidence)
+
+
+def all_of(tests: Sequence[Test]) -> Test:
+    """Whether every one of several claims holds: each test at its own level, as none may fail.
+
+    The hypothesis that any limit is exceeded is rejected where each is (intersection-union test; Berger, Technometrics
+    24, 1982), so nothing is corrected. The one that is least sure speaks for all.
+    """
+    return max(tests, key=lambda test: (not test.passes, test.p_value))
+
+
 def sequence(candidates: Sequence[Candidate], margin: float, most: int = _MOST_CANDIDATES) -> tuple[str, ...]:
     """Which members to test, in which order: from the safest to the most aggressive, each cheaper than the one before.
 
@@ -235,6 +267,33 @@ def rows_needed(
     under_null = math.sqrt(_restricted_variance((share + drop) / 2, (share - drop) / 2, margin))
     spread = _NORMAL.inv_cdf(confidence) * under_null + _NORMAL.inv_cdf(power) * math.sqrt(share - drop**2)
     return math.ceil(((spread + math.sqrt(spread**2 + 2 * distance)) / (2 * distance)) ** 2)
+
+
+def rows_needed_for_share(share: float, margin: float, confidence: float = 0.95, power: float = 0.8) -> int | None:
+    """How many rows `share_at_most` would need to pass with a chance of `power`; None if `share` is the margin or more.
+
+    With no such row at all 299 certify 1 % at 95 % confidence, and at a share of half a percent 2,185 do.
+    """
+    if share >= margin:
+        return None
+
+    def enough(n: int) -> bool:
+        counts = np.arange(math.ceil(n * margin) + 1)
+        passing = counts[bdtr(counts, n, margin) < 1 - confidence]
+        return len(passing) > 0 and float(bdtr(passing[-1], n, share)) >= power
+
+    return _first(enough)
+
+
+def _first(enough: Callable[[int], bool]) -> int:
+    """The least number that is enough, where larger ones nearly always are."""
+    low, high = 0, 1
+    while not enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _student_cdf(t: float, freedom: int) -> float:

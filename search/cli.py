@@ -47,6 +47,13 @@ Targets = Annotated[
 ]
 MaxSize = Annotated[str | None, typer.Option(help="Bytes of the files needed for inference: 20MB, or 30%.")]
 MaxDrop = Annotated[str | None, typer.Option(help="Accuracy that may be lost: 1pt (a point), or 1% (relative).")]
+MaxDisagreement = Annotated[
+    str | None,
+    typer.Option(help="Rows that may be answered otherwise than by the original: 1% of them. No labels needed."),
+]
+MaxFlips = Annotated[str | None, typer.Option(help="Rows that only the original may have right: 1% of all.")]
+MaxClassDrop = Annotated[str | None, typer.Option(help="Accuracy that any class may lose: 2pt.")]
+MaxSliceDrop = Annotated[str | None, typer.Option(help="Accuracy that any group of task.slice may lose: 2pt.")]
 Trials = Annotated[int | None, typer.Option(help="Designs to evaluate in all.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop searching after 90s, 10m or 2h.")]
 Confidence = Annotated[float | None, typer.Option(help="Confidence of the certificate.")]
@@ -78,6 +85,10 @@ def search(
     config: Annotated[Path | None, typer.Argument(help="A YAML file; flags win over it.", show_default=False)] = None,
     model: Annotated[str | None, typer.Option(help="Folder, Hub id, or a name from `list models`.")] = None,
     task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a CSV, JSONL or Parquet file.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Texts without labels, instead of --task: CSV, JSONL, Parquet, or lines of .txt."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
     quality: Annotated[
         str | None, typer.Option(help="Ranks designs: kl, closeness to the original; metric, to gain accuracy.")
@@ -85,6 +96,10 @@ def search(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
+    max_disagreement: MaxDisagreement = None,
+    max_negative_flips: MaxFlips = None,
+    max_class_drop: MaxClassDrop = None,
+    max_slice_drop: MaxSliceDrop = None,
     confidence: Confidence = None,
     target: Targets = None,
     trials: Trials = None,
@@ -119,13 +134,20 @@ def search(
     from search import run
     from search.config import RunConfig, merged, read_yaml, refuse_foreign
 
+    if task is not None and data is not None:
+        raise ConfigError("--task has labels and --data has none: a search reads one of them. Leave one out.")
     flags = {
         "model": model,
         "task": task,
+        "task.data": None if data is None else str(data),
         "quality": quality,
         **_latency_limits("limits.", max_latency),
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
+        "limits.disagreement": max_disagreement,
+        "limits.negative_flips": max_negative_flips,
+        "limits.class_drop": max_class_drop,
+        "limits.slice_drop": max_slice_drop,
         "confidence": confidence,
         "target": _targets(target),
         "search.trials": trials,
@@ -170,6 +192,10 @@ def resume(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
+    max_disagreement: MaxDisagreement = None,
+    max_negative_flips: MaxFlips = None,
+    max_class_drop: MaxClassDrop = None,
+    max_slice_drop: MaxSliceDrop = None,
     recover: Annotated[int | None, typer.Option(help="Structures to distil from the original.", min=0)] = None,
     cascades: Cascades = None,
 ) -> None:
@@ -187,6 +213,10 @@ def resume(
         **_latency_limits("limits.", max_latency),
         "limits.size": max_size,
         "limits.accuracy_drop": max_accuracy_drop,
+        "limits.disagreement": max_disagreement,
+        "limits.negative_flips": max_negative_flips,
+        "limits.class_drop": max_class_drop,
+        "limits.slice_drop": max_slice_drop,
         "target": _targets(target),
         "recover.members": recover,
         "verify.cascades": cascades,
@@ -258,6 +288,10 @@ def select(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     max_accuracy_drop: MaxDrop = None,
+    max_disagreement: MaxDisagreement = None,
+    max_negative_flips: MaxFlips = None,
+    max_class_drop: MaxClassDrop = None,
+    max_slice_drop: MaxSliceDrop = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy on the confirm rows, as a fraction.")] = None,
     prefer: Annotated[str | None, typer.Option(help="accuracy, latency, size or knee.")] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Drop the limits that the run was given.")] = False,
@@ -273,7 +307,15 @@ def select(
 
     if prefer is not None:
         _one_of("--prefer", prefer, ("accuracy", "latency", "size", "knee"))
-    given = {**_latency_limits("", max_latency), "size": max_size, "accuracy_drop": max_accuracy_drop}
+    given = {
+        **_latency_limits("", max_latency),
+        "size": max_size,
+        "accuracy_drop": max_accuracy_drop,
+        "disagreement": max_disagreement,
+        "negative_flips": max_negative_flips,
+        "class_drop": max_class_drop,
+        "slice_drop": max_slice_drop,
+    }
     asked = present.Asked(
         {name: text for name, text in given.items() if text},
         min_accuracy,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from search.names import RECIPES
 from spaces.errors import ConfigError
-from spaces.objectives import AT, LATENCY, Limit, latency_at
+from spaces.objectives import AGREEMENT, AT, GUARDS, LATENCY, OF_LABELS, Limit, latency_at
 from spaces.target import Device
 
 # Designs of a search, where nobody says how many; a recipe ends by itself.
@@ -45,20 +45,23 @@ METRICS = {"classification": "accuracy", "multi-label": "f1_micro", "regression"
 
 
 class TaskConfig(Section):
-    """A name from `list tasks`, a file, or a Hub data set.
+    """A name from `list tasks`, a file, a Hub data set, or `data`: a file of texts without labels.
 
-    `text`, `pair` (of second texts) and `label` are columns; `problem` is what labels are; `metric` is the problem's
-    first unless given, or a function by dotted path, whose value is to be as large as possible unless `goal` is min.
+    `text`, `pair` (of second texts), `label` and `slice` (of groups that limits.slice_drop tells apart) are columns;
+    `problem` is what labels are; `metric` is the problem's first unless given, or a function by dotted path, whose
+    value is to be as large as possible unless `goal` is min.
     """
 
     name: str | None = None
     file: str | None = None
     dataset: str | None = None
+    data: str | None = None
     config: str | None = None
     part: str = "train"
     text: str = "text"
     pair: str | None = None
     label: str = "label"
+    slice: str | None = None
     problem: Literal["classification", "multi-label", "regression", "embeddings"] = "classification"
     metric: str = ""
     goal: Literal["max", "min"] = "max"
@@ -80,7 +83,8 @@ class TaskConfig(Section):
     def _metric_of_the_problem(cls, value: Any) -> Any:
         if not isinstance(value, dict) or value.get("metric"):
             return value
-        return {**value, "metric": METRICS.get(str(value.get("problem", "")), METRICS["classification"])}
+        usual = METRICS.get(str(value.get("problem", "")), METRICS["classification"])
+        return {**value, "metric": AGREEMENT if value.get("data") else usual}
 
     @property
     def figure(self) -> str:
@@ -90,12 +94,19 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "TaskConfig":
-        if sum(source is not None for source in (self.name, self.file, self.dataset)) != 1:
-            raise ValueError("give exactly one of name, file and dataset")
-        own = [key for key in ("pair", "problem", "goal") if getattr(self, key) != type(self).model_fields[key].default]
-        if self.name is not None and own:
+        if sum(source is not None for source in (self.name, self.file, self.dataset, self.data)) != 1:
+            raise ValueError("give exactly one of name, file, dataset and data")
+        if self.name is not None and (own := self._given("pair", "slice", "problem", "goal")):
             raise ValueError(f"{own[0]} goes with a file or a dataset, {self.name} has its own")
+        if self.data is not None and (own := self._given("pair", "label", "slice", "problem", "goal")):
+            raise ValueError(f"{own[0]} goes with a file or a dataset; of data only the texts are read")
+        if (self.data is not None) != (self.metric == AGREEMENT):
+            raise ValueError(f"{AGREEMENT} is what data without labels is judged by, and nothing else is")
         return self
+
+    def _given(self, *keys: str) -> list[str]:
+        """Which of the keys have another value than by default."""
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
 
 class TargetConfig(Section):
@@ -218,11 +229,19 @@ class LatencyLimit(Section):
 
 
 class LimitsConfig(Section):
-    """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`; `at`: on the mean latency at further targets, by label."""
+    """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`; `at`: on the mean latency at further targets, by label.
+
+    `disagreement` and `negative_flips` (rows that only the original has right) are shares of all rows; `class_drop` and
+    `slice_drop` the accuracy that any class, and any group that `task.slice` names, may lose.
+    """
 
     latency: LatencyLimit | None = None
     size: str | None = None
     accuracy_drop: str | None = None
+    disagreement: str | None = None
+    negative_flips: str | None = None
+    class_drop: str | None = None
+    slice_drop: str | None = None
     at: Mapping[str, str] = {}
 
     @model_validator(mode="before")
@@ -251,10 +270,8 @@ class LimitsConfig(Section):
             given.append(Limit.parse("latency", self.latency.limit, self.latency.statistic))
         for label, limit in self.at.items():
             given.append(Limit.parse(latency_at(label).name, limit))
-        if self.size is not None:
-            given.append(Limit.parse("size", self.size))
-        if self.accuracy_drop is not None:
-            given.append(Limit.parse("accuracy_drop", self.accuracy_drop))
+        others = {name: getattr(self, name) for name in ("size", "accuracy_drop", *GUARDS)}
+        given += [Limit.parse(name, text) for name, text in others.items() if text is not None]
         return tuple(given)
 
 
@@ -441,6 +458,35 @@ class RunConfig(Section):
             raise ValueError(f"space.compression: tokens are graded for classes of single texts, found {read}")
         if self.verify.cascades:
             raise ValueError(f"verify.cascades: cascades answer with classes of single texts, found {read}")
+        return self
+
+    @model_validator(mode="after")
+    def _guards_have_what_they_count(self) -> "RunConfig":
+        asked = [name for name in OF_LABELS[1:] if getattr(self.limits, name) is not None]
+        if asked and self.task.problem != "classification":
+            raise ValueError(f"limits.{asked[0]}: rows are right or wrong in classification, found {self.task.problem}")
+        if self.limits.slice_drop is not None and self.task.slice is None and self.task.data is None:
+            raise ValueError("limits.slice_drop: name the column of the slices in task.slice")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_needs_labels_that_are_not_there(self) -> "RunConfig":
+        if self.task.data is None:
+            return self
+        needing = {
+            **{f"limits.{name}": getattr(self.limits, name) for name in OF_LABELS},
+            "quality: metric": self.quality == "metric",
+            f"search.sampler: {self.search.sampler}": self.search.sampler in RECIPES,
+            "recover.hard_labels": self.recover.hard_labels,
+            "verify.cascades": self.verify.cascades,
+            "space.compression": self.space.compression and self.space.compression.options,
+        }
+        found = next((name for name, value in needing.items() if value), None)
+        if found is not None:
+            raise ValueError(
+                f"{found} needs labels, and task.data has none; leave it out (limits.disagreement needs none), or give "
+                "labelled rows as task.file"
+            )
         return self
 
     @field_validator("target", mode="before")

@@ -36,6 +36,29 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class GuardFigure:
+    """What a limit on answers beside the metric counts (evaluators/metrics/guards.py).
+
+    Args:
+        share: of the rows, or of the accuracy of the group that loses most, with its 95 % interval; where the search
+            has nothing but its own figure, the interval is that alone.
+        group: that group; `all` where all rows are counted.
+        n: its rows.
+    """
+
+    share: Estimate
+    group: str = "all"
+    n: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.share.to_json(), "group": self.group, "n": self.n}
+
+    @classmethod
+    def from_json(cls, document: Json) -> Self:
+        return cls(Estimate.from_json(document), document["group"], document["n"])
+
+
+@dataclass(frozen=True)
 class AccuracyFigure:
     """The task's metric on one split.
 
@@ -44,22 +67,27 @@ class AccuracyFigure:
         ci95: its 95 % interval.
         n: rows.
         drop: against `fair`, paired on the same rows, in fractions; None where there is nothing to pair with.
+        guards: what further limits on answers count, by name.
     """
 
     value: float
     ci95: tuple[float, float]
     n: int
     drop: Estimate | None = None
+    guards: Mapping[str, GuardFigure] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         drop = None if self.drop is None else self.drop.to_json()
-        return {"value": self.value, "ci95": list(self.ci95), "n": self.n, "drop": drop}
+        guards = {name: guard.to_json() for name, guard in self.guards.items()}
+        return {"value": self.value, "ci95": list(self.ci95), "n": self.n, "drop": drop, "guards": guards}
 
     @classmethod
     def from_json(cls, document: Json) -> Self:
         drop = document.get("drop")
         low, high = document["ci95"]
-        return cls(document["value"], (low, high), document["n"], None if drop is None else Estimate.from_json(drop))
+        guards = {name: GuardFigure.from_json(guard) for name, guard in document.get("guards", {}).items()}
+        lost = None if drop is None else Estimate.from_json(drop)
+        return cls(document["value"], (low, high), document["n"], lost, guards)
 
 
 @dataclass(frozen=True)

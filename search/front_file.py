@@ -46,7 +46,6 @@ class FrontFile:
         limits: as asked, by name (`{"latency": "5ms"}`).
         statistic: which figure of latency limits hold for.
         confidence: of the certificate.
-        metric: what accuracy is called.
         objectives: what was searched for.
         splits: by name, which rows.
         baselines: `fair`, `one_liner`, `pipeline`, `linear`.
@@ -66,8 +65,8 @@ class FrontFile:
     targets: tuple[Json, ...] = ()
     limits: Mapping[str, str] = field(default_factory=dict)
     statistic: Literal["mean", "p95"] = "mean"
+    metric: str = ACCURACY.name
     confidence: float = 0.95
-    metric: str = "accuracy"
     objectives: tuple[Objective, ...] = (ACCURACY, LATENCY, SIZE)
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     baselines: Mapping[str, MemberFigures] = field(default_factory=dict)
@@ -131,7 +130,7 @@ class FrontFile:
                     f"{limit.name}: the run has no such further target; found {', '.join(self.labels[1:]) or 'none'}. "
                     "Name one of these, or leave the label out for the first."
                 )
-            if limit.unit == "%" and limit.name.removesuffix("_drop") not in fair:
+            if limit.relative and limit.name.removesuffix("_drop") not in fair:
                 raise RunError(
                     f"{limit.name} limit {limit.asked} is a share of `fair`, which the run lacks. Give a unit."
                 )
@@ -149,8 +148,8 @@ class FrontFile:
             "seed": self.seed,
             "limits": dict(self.limits),
             "latency_statistic": self.statistic,
-            "confidence": self.confidence,
             "metric": self.metric,
+            "confidence": self.confidence,
             "objectives": [asdict(objective) for objective in self.objectives],
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "baselines": {name: member.to_json() for name, member in self.baselines.items()},

@@ -71,7 +71,7 @@ def _figure(bound: Bound, value: float) -> str:
             return f"{value:.3g} ms"
         case "size":
             return f"{value / 1e6:.3g} MB"
-        case "accuracy_drop":
+        case _ if bound.of_answers:
             return f"{value * 100:.2f} pt"
         case _:
             return f"{ACCURACY.cost(value):.4f}"
@@ -86,8 +86,10 @@ def _option(bound: Bound, value: float) -> str:
             return f"--max-latency {'' if bound.target is None else bound.target + '='}{_round_up(value)}ms"
         case "size":
             return f"--max-size {_round_up(value / 1e6)}MB"
-        case "accuracy_drop":
-            return f"--max-accuracy-drop {max(math.ceil(value * 1e4) / 100, 0):g}pt"
+        case name if bound.of_answers and not math.isfinite(value):
+            return f"a run that counts {name.replace('_', ' ')}"
+        case name if bound.of_answers:
+            return f"--max-{name.replace('_', '-')} {max(math.ceil(value * 1e4) / 100, 0):g}pt"
         case _:
             return f"--min-accuracy {math.floor(ACCURACY.cost(value) * 1e4) / 1e4:g}"
 

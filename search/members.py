@@ -10,6 +10,7 @@ from search.figures import (
     AccuracyFigure,
     BandFigure,
     Estimate,
+    GuardFigure,
     LatencyFigure,
     MemberFigures,
     SizeFigure,
@@ -19,7 +20,7 @@ from search.figures import (
 from search.front import front_hypervolume
 from search.ledger import Trial
 from spaces.design import Member
-from spaces.objectives import AT, LATENCY, Objective, latency_at
+from spaces.objectives import AT, GUARDS, LATENCY, Objective, latency_at
 
 # Below this share of equal predictions an exported artefact is not what search scored.
 AGREEMENT = 0.995
@@ -139,7 +140,11 @@ def baseline(
 def accuracy_figure(accuracy: Accuracy) -> AccuracyFigure:
     """An assessor's accuracy as front.json holds it."""
     drop = Estimate(accuracy.drop, accuracy.drop_low, accuracy.drop_high)
-    return AccuracyFigure(accuracy.value, (accuracy.low, accuracy.high), accuracy.n, drop)
+    guards = {
+        name: GuardFigure(Estimate(guard.value, guard.low, guard.high), guard.group, len(guard.losses[guard.group]))
+        for name, guard in accuracy.guards.items()
+    }
+    return AccuracyFigure(accuracy.value, (accuracy.low, accuracy.high), accuracy.n, drop, guards)
 
 
 def latency_figure(timing: Timing) -> LatencyFigure:
@@ -195,4 +200,6 @@ def _counted(trial: Trial) -> AccuracyFigure:
     half = 1.96 * math.sqrt(value * (1 - value) / n) if n else 0.0
     lost = trial.extras.get("accuracy_drop")
     interval = max(value - half, 0.0), min(value + half, 1.0)
-    return AccuracyFigure(value, interval, n, None if lost is None else Estimate(lost, lost, lost))
+    known = {name: trial.extras[name] for name in GUARDS if name in trial.extras}
+    guards = {name: GuardFigure(Estimate(share, share, share)) for name, share in known.items()}
+    return AccuracyFigure(value, interval, n, None if lost is None else Estimate(lost, lost, lost), guards)

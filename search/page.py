@@ -11,9 +11,10 @@ from search.by_length import length_table
 from search.figures import SPLITS, AccuracyFigure, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.picture import known_bounds
-from search.tables import Row, baseline_table, cascade_table, described, front_table, interval
+from search.tables import Row, baseline_table, cascade_table, described, front_table, header, interval
 from search.trials import Statistics
-from spaces.objectives import Bound
+from search.wording import Words, said
+from spaces.objectives import AGREEMENT, GUARDS, Bound, Limit
 
 TITLES: Mapping[str, str] = {
     "limits": "For your limits",
@@ -66,7 +67,8 @@ class Page:
     """Everything the template shows, as texts and rows."""
 
     title: str
-    metric: str
+    words: Words
+    header: tuple[str, ...]
     facts: Mapping[str, str]
     limits: tuple[str, ...]
     picks: tuple[PickCard, ...]
@@ -95,7 +97,8 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
     rows = front_table(front, unverified=True)
     return Page(
         title=front.run,
-        metric=front.metric,
+        words=said(front.metric),
+        header=header(front),
         facts=_facts(front, found, config),
         limits=_limits(front),
         picks=tuple(_card(run, front, pick, members[pick.key]) for pick in front.picks if pick.key in members),
@@ -120,18 +123,29 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
 
 def certificate(pick: Pick, front: FrontFile) -> str:
     """What may be claimed of a pick's accuracy, and how surely."""
-    limit = front.limits.get("accuracy_drop")
+    asked = {name: text for name, text in front.limits.items() if name in ("accuracy_drop", *GUARDS)}
     if front.gain is not None and pick.name == "gain" and not front.gain.counts:
         return "none needed: it is the original"
     if front.gain is not None and pick.name == "gain" and pick.certified:
         return f"certified at {front.confidence * 100:g} %: more accurate than the original"
-    if limit is None and pick.name != "gain":
-        return "not certified: no limit on the accuracy drop was asked"
+    if not asked and pick.name != "gain":
+        what = "disagreement" if front.metric == AGREEMENT else "the accuracy drop"
+        return f"not certified: no limit on {what} was asked"
     if pick.certified:
-        return f"certified at {front.confidence * 100:g} %: loses at most {limit}"
+        return f"certified at {front.confidence * 100:g} %: {_claims(asked, 'loses', 'has')}"
     if pick.rows_needed is not None:
         return f"not certified: about {float(f'{pick.rows_needed:.2g}'):,.0f} confirm rows would be needed"
-    return "not certified to be more accurate" if pick.name == "gain" else f"not certified to lose at most {limit}"
+    if pick.name == "gain":
+        return "not certified to be more accurate"
+    return f"not certified to {_claims(asked, 'lose', 'have')}"
+
+
+def _claims(asked: Mapping[str, str], loses: str, has: str) -> str:
+    """Limits on answers in words."""
+    return " and ".join(
+        f"{loses} at most {text}" if name == "accuracy_drop" else f"{has} at most {text} of {name.replace('_', ' ')}"
+        for name, text in asked.items()
+    )
 
 
 def times(count: int) -> str:
@@ -197,7 +211,7 @@ def _limits(front: FrontFile) -> tuple[str, ...]:
     said = []
     for name, asked in front.limits.items():
         text = f"{name.replace('_', ' ')} at most {asked}"
-        share = asked.endswith("%")
+        share = Limit.parse(name, asked).relative
         said.append(f"{text} of fair, that is {_absolute(bounds[name])}" if share and name in bounds else text)
     return tuple(said)
 
@@ -217,7 +231,8 @@ def _facts(front: FrontFile, found: Statistics, config: Mapping[str, Any]) -> di
     facts = {
         "Model": str(config.get("model", "")),
         "Task": str(task.get("name") or task.get("file") or task.get("dataset") or ""),
-        "Metric": str(task.get("metric", "")),
+        "Texts without labels": str(task.get("data") or ""),
+        "Metric": front.metric,
         **{f"Target {target.get('label', '')}": _target(target) for target in front.targets},
         "Trials": ", ".join(counts) + (f" in {_duration(found.seconds)}" if found.seconds else ""),
         "Seed": str(front.seed),

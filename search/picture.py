@@ -7,7 +7,8 @@ from typing import Literal
 from search.figures import Estimate, MemberFigures
 from search.front_file import FrontFile
 from search.trials import TrialRow
-from spaces.objectives import Bound
+from search.wording import Words, said
+from spaces.objectives import AGREEMENT, Bound, Limit
 
 Axis = Literal["latency", "size"]
 AXES: tuple[Axis, ...] = ("latency", "size")
@@ -39,7 +40,7 @@ class Panel:
         steps: corners of the line through the members that no other beats in this panel.
         cost_limit: in ms or MB.
         drop_limit: in points.
-        metric: what accuracy is called.
+        words: for what is lost.
     """
 
     axis: Axis
@@ -51,7 +52,7 @@ class Panel:
     steps: tuple[tuple[float, float], ...]
     cost_limit: float | None
     drop_limit: float | None
-    metric: str
+    words: Words
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -79,8 +80,8 @@ def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
         picks=_picks(front, members),
         steps=staircase([(point.cost, point.drop) for point in members]),
         cost_limit=limits[axis] / _UNITS[axis] if axis in limits else None,
-        drop_limit=100 * limits["accuracy_drop"] if "accuracy_drop" in limits else None,
-        metric=front.metric,
+        drop_limit=100 * limits[on_drop] if (on_drop := _limit_on_drop(front)) in limits else None,
+        words=said(front.metric),
     )
 
 
@@ -90,7 +91,7 @@ def known_bounds(front: FrontFile) -> tuple[Bound, ...]:
     asked = {
         name: text
         for name, text in front.limits.items()
-        if not text.endswith("%") or name.removesuffix("_drop") in known
+        if not Limit.parse(name, text).relative or name.removesuffix("_drop") in known
     }
     return front.bounds(asked)
 
@@ -102,6 +103,11 @@ def staircase(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
         if not steps or y < steps[-1][1]:
             steps.append((x, y))
     return tuple(steps)
+
+
+def _limit_on_drop(front: FrontFile) -> str:
+    """The limit that is on the picture's vertical axis."""
+    return "disagreement" if front.metric == AGREEMENT else "accuracy_drop"
 
 
 def _points(members: Iterable[MemberFigures], axis: Axis) -> tuple[Point, ...]:

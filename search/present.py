@@ -15,8 +15,9 @@ from search.gain_pick import NAME
 from search.remeasured import Off
 from search.select import Preference, default_preference
 from search.select import select as choose
+from search.wording import said
 from spaces.errors import ConfigError, DataError, RunError
-from spaces.objectives import Limit
+from spaces.objectives import AGREEMENT, OF_LABELS, Limit
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         return json.dumps({**shown, "members": [m for m in shown["members"] if m["key"] in keys]}, indent=1)
     if format == "csv":
         return tables.csv([*rows, *cascades]).rstrip("\n")
-    titles = tables.header(loaded.metric)
-    parts = [tables.columns(titles, [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
+    parts = [tables.columns(tables.header(loaded), [row.cells() for row in [*rows, *tables.baseline_table(loaded)]])]
     remarks = [(tables.short(row.key), row.remarks) for row in [*rows, *cascades] if row.remarks]
     if remarks:
         parts.append("\n".join(f"{key}: {remark}" for key, remark in remarks))
@@ -92,7 +92,7 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
         parts.append(tables.columns(header, lengths))
     if cascades:
         parts.append("cascades of these (cheap first, larger on doubt):")
-        parts.append(tables.columns(titles, [row.cells() for row in cascades]))
+        parts.append(tables.columns(tables.header(loaded), [row.cells() for row in cascades]))
     if loaded.picks:
         parts.append("\n".join(_pick_line(pick, loaded) for pick in loaded.picks))
     if not any(row.verified for row in rows):
@@ -111,6 +111,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         RunError: the folder is no run, or holds no exported model for the pick.
     """
     loaded = load(folder) if asked.target is None else load(folder).seen_from(asked.target)
+    _refuse_unlabelled(loaded, asked)
     limits = {**(loaded.limits if asked.keep else {}), **asked.limits}
     for name, text in asked.limits.items():
         Limit.parse(name, text)
@@ -133,7 +134,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **said}, indent=1)
     lines = [
         f"{member.key}: {tables.described(member, loaded)}",
-        *_lines(member, loaded.metric),
+        *_lines(member, loaded),
         f"limits in force: {', '.join(f'{name} <= {text}' for name, text in limits.items()) or 'none'}",
     ]
     if remark is not None:
@@ -250,6 +251,18 @@ def write_pictures(folder: Path, say: Callable[[str], None]) -> None:
         say(f"No report: {error}")
 
 
+def _refuse_unlabelled(loaded: FrontFile, asked: Asked) -> None:
+    """Limits that need labels, where the run has none."""
+    unknown = [name for name in asked.limits if name in OF_LABELS]
+    if asked.min_accuracy is not None:
+        unknown.append("accuracy")
+    if loaded.metric == AGREEMENT and unknown:
+        raise ConfigError(
+            f"{loaded.run} was searched without labels, so nobody knows its {unknown[0].replace('_', ' ')}. "
+            "Limit --max-disagreement."
+        )
+
+
 def _other_gain(loaded: FrontFile, member: MemberFigures) -> str | None:
     """That the most accurate member is not the one whose gain counts; None where nothing contradicts."""
     gain = next((pick for pick in loaded.picks if pick.name == NAME), None)
@@ -293,12 +306,19 @@ def _optimism(loaded: FrontFile) -> list[str]:
     return lines
 
 
-def _lines(member: MemberFigures, metric: str) -> list[str]:
+def _lines(member: MemberFigures, loaded: FrontFile) -> list[str]:
     lines = []
+    words, guards = said(loaded.metric), tables.asked_guards(loaded)
     for split, figure in member.accuracy.items():
         lost = "" if figure.drop is None else f", lost {tables.interval(figure.drop, 100, 2)} points"
         value = tables.interval(Estimate(figure.value, *figure.ci95))
-        lines.append(f"{metric} on {split} ({figure.n} rows): {value}{lost}")
+        counted = {name: figure.guards[name] for name in guards if name in figure.guards}
+        further = "".join(
+            f"; {name.replace('_', ' ')} {tables.interval(guard.share, 100, 2)} points"
+            + ("" if guard.group == "all" else f" ({guard.group})")
+            for name, guard in counted.items()
+        )
+        lines.append(f"{words.metric} on {split} ({figure.n} rows): {value}{lost}{further}")
     if member.latency is not None:
         factors = ", ".join(f"{f.value:.2f}x over {name}" for name, f in member.latency.speedup.items())
         p95 = "" if member.latency.p95_ms is None else f" (p95 {member.latency.p95_ms:.2f})"

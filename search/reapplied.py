@@ -36,7 +36,7 @@ def shown(done: Reapplied, format: str, exported: Path | None) -> str:
         f"report: {done.folder / 'report.html'}",
         f"model: {exported or done.folder / 'models' / done.key}",
     ]
-    return "\n\n".join([tables.columns(("model", "", *tables.header(done.now.metric)[_SHOWN]), lines), "\n".join(said)])
+    return "\n\n".join([tables.columns(("model", "", *tables.header(done.now)[_SHOWN]), lines), "\n".join(said)])
 
 
 def _document(

@@ -14,7 +14,6 @@ from search.labels import Box, place
 from search.page import Page, page
 from search.picture import AXES, Panel, Point, panel
 from search.present import load
-from search.tables import header
 from search.trials import read_trials, statistics
 from spaces.errors import ConfigError
 
@@ -102,7 +101,7 @@ def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
             _draw_members(ax, shown, theme)
         else:
             ax.set_axis_off()
-            text = f"no accuracy drop with a {shown.axis} yet"
+            text = f"no {shown.words.metric} lost with a {shown.axis} yet"
             ax.text(0.5, 0.5, text, ha="center", color=theme.ink, transform=ax.transAxes)
     named = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     if named:
@@ -120,8 +119,8 @@ def _style(ax: "Axes", shown: Panel, theme: Theme) -> None:
     ax.set_yscale("symlog", linthresh=2, linscale=0.9)
     split = "confirm" if shown.verified else "search"
     ax.set_xlabel(_LABELS[shown.axis], color=theme.ink)
-    ax.set_ylabel(f"{shown.metric} lost against fair, points ({split} rows)", color=theme.ink)
-    title = f"{shown.metric.capitalize()} against {shown.axis}: lower left is better"
+    ax.set_ylabel(f"{shown.words.metric} lost against fair, points ({split} rows)", color=theme.ink)
+    title = f"{shown.words.metric.capitalize()} against {shown.axis}: lower left is better"
     ax.set_title(title, color=theme.ink, loc="left", fontsize=11, fontweight="bold")
     ax.grid(True, which="major", color=theme.faint, alpha=0.25, linewidth=0.7)
     ax.tick_params(colors=theme.ink, which="both", labelsize=9)
@@ -236,7 +235,7 @@ def _html(shown: Page, light: bytes, dark: bytes) -> str:
         lstrip_blocks=True,
     )
     pictures = {"light": base64.b64encode(light).decode(), "dark": base64.b64encode(dark).decode()}
-    return environment.get_template("report.html.j2").render(page=shown, header=header(shown.metric), **pictures)
+    return environment.get_template("report.html.j2").render(page=shown, header=shown.header, **pictures)
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def verify_here(folder: Path, display: Display | None = None) -> int:
     exported = {member.key: folder / member.artifact for member in front.members if member.verified and member.artifact}
     if not exported:
         raise RunError(f"{folder} has no exported member. Run: paretoformer verify {folder}")
-    task, shown = wiring.task(config.task), display or Display()
+    task, shown = wiring.task(config), display or Display()
     with closing(shown), driving(folder):
         texts = task.splits(config.search.seed)
         _same_rows(front, texts)
@@ -241,7 +241,7 @@ def _same_rows(front: FrontFile, texts: "Splits") -> None:
 
 def fresh_folder(config: RunConfig) -> Path:
     """A folder under results/ that is not in use, named after model, task and time."""
-    task = config.task.name or Path(config.task.file or config.task.dataset or "task").stem
+    task = config.task.name or Path(config.task.file or config.task.dataset or config.task.data or "task").stem
     return Path("results") / f"{Path(config.model).name}-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -303,7 +303,7 @@ def finetune(
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty. Name another folder with --out.")
     config = RunConfig.parse({"model": model, "task": task, "finetune": {"epochs": epochs}})
-    built = wiring.task(config.task)
+    built = wiring.task(config)
     texts = built.splits(seed if split_seed is None else split_seed)
     shown = display or Display()
     with closing(shown):
@@ -488,6 +488,7 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
     """Distil what deserves it; the members that come out stand in a study of their own."""
     from search.recover import Plan, Recovery, steep
     from spaces.axes.pruning import Pruning
+    from spaces.objectives import most_lost
 
     config, prepared, space = scene.config, scene.prepared, scene.space
     plan = Plan(
@@ -497,7 +498,7 @@ def _recover(scene: _Scene, record: Record, recovered: Record) -> None:
         family=Pruning.family,
         fair=prepared.fair,
         objectives=config.objectives,
-        most_lost=next((bound.at_most for bound in record.bounds if bound.name == "accuracy_drop"), None),
+        most_lost=most_lost(record.bounds),
     )
     with closing(wiring.runner(config, wiring.evaluator(config, prepared))) as runner:
         further = steep(space, prepared.workload.latency.predict_ms)
@@ -544,7 +545,6 @@ def _situation(scene: _Scene, record: Record, *, again: bool = False) -> "Situat
         members=config.verify.members or (_MEMBERS if record.finished() else _MEMBERS_OF_RECIPES),
         cascades=config.verify.cascades,
         confidence=config.confidence,
-        metric=config.task.figure,
         seed=config.search.seed,
         targets={each: wiring.is_here(config, each) for each in wiring.targets(config)},
         splits={name: (len(rows), rows.sha256) for name, rows in vars(prepared.texts).items()},
@@ -552,6 +552,7 @@ def _situation(scene: _Scene, record: Record, *, again: bool = False) -> "Situat
         confirming=confirming(config),
         search=json.loads(summary.read_text()) if summary.exists() else {},
         gains=config.quality == "metric",
+        metric=config.task.figure,
         remeasure=config.verify.remeasure,
     )
 

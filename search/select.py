@@ -12,7 +12,7 @@ from search.figures import AccuracyFigure, MemberFigures
 from search.front_file import FrontFile
 from search.infeasible import explain
 from spaces.errors import InfeasibleError
-from spaces.objectives import ACCURACY, Bound
+from spaces.objectives import ACCURACY, GUARDS, Bound
 
 Preference: TypeAlias = Literal["accuracy", "latency", "size", "knee"]
 Kind: TypeAlias = Literal["single", "cascade"]
@@ -57,10 +57,22 @@ def cost(member: MemberFigures, bound: Bound) -> float:
             return ACCURACY.cost(deciding(member).value)
         case "accuracy_drop":
             return drop(member)
+        case name if name in GUARDS:
+            return _guarded(deciding(member), name)
         case "latency" if member.latency is not None:
             return member.latency.held(bound.statistic)
         case _:
             return size_bytes(member)
+
+
+def lost(member: MemberFigures, bound: Bound, split: str) -> float:
+    """What a limit on answers is held against on one split, as a fraction."""
+    return drop(member, split) if bound.name == "accuracy_drop" else _guarded(member.accuracy[split], bound.name)
+
+
+def _guarded(figure: AccuracyFigure, name: str) -> float:
+    """What nobody counted, as in runs of an older version, meets no limit."""
+    return figure.guards[name].share.value if name in figure.guards else math.inf
 
 
 def eligible(members: Sequence[MemberFigures], kind: Kind = "single") -> list[MemberFigures]:
@@ -89,12 +101,12 @@ def within(members: Sequence[MemberFigures], bounds: Sequence[Bound]) -> list[Me
 
 
 def _meets_on_search(member: MemberFigures, bound: Bound) -> bool:
-    return bound.name != "accuracy_drop" or "search" not in member.accuracy or drop(member, "search") <= bound.at_most
+    return not bound.of_answers or "search" not in member.accuracy or lost(member, bound, "search") <= bound.at_most
 
 
 def default_preference(bounds: Sequence[Bound]) -> Preference:
     """What decides when nobody says: see the module's docstring."""
-    limited = {"accuracy" if bound.name == "accuracy_drop" else bound.figure for bound in bounds}
+    limited = {"accuracy" if bound.of_answers else bound.figure for bound in bounds}
     if not limited:
         return "knee"
     order: tuple[Preference, ...] = ("accuracy", "latency", "size")

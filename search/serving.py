@@ -117,7 +117,7 @@ def bench(
                 seed=seed,
                 progress=partial(shown.stage, "throughput"),
             )
-        rows = measure(model_dirs, wiring.task(config.task), asked, seed, shown.stage, serve)
+        rows = measure(model_dirs, wiring.task(config), asked, seed, shown.stage, serve)
     return present.bench(rows, format)
 
 
@@ -170,7 +170,7 @@ def diff(
     config = RunConfig.parse({} if rows.task is None else {"task": rows.task})
     named = config.task.file
     file = rows.data if rows.task is None else None if named is None else Path(named)
-    task = None if rows.task is None else partial(wiring.task, config.task)
+    task = None if rows.task is None else partial(wiring.task, config)
     asked = Asked(task, file, rows.split, rows.seed, rows.rows, rows.column)
     with closing(Display()) as shown:
         found = compare(base, model, asked, wiring.targets(config)[0], shown.stage)

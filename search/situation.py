@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluators.base import Assessor
 from search.record import Record
 from search.runners.base import Runner
-from spaces.objectives import LATENCY, Bound, Objective, latency_at
+from spaces.objectives import ACCURACY, LATENCY, Bound, Objective, latency_at
 from spaces.space import Space
 from spaces.target import Target
 
@@ -36,8 +36,8 @@ class Situation:
         splits: by name, rows and hash.
         confirming: recipes whose outcome counts only if it is no less accurate on the confirm rows.
         latency_model, search: figures that are handed on to front.json.
-        metric: what accuracy is called.
         gains: whether accuracy is to be gained, so that the most accurate designs are verified and judged.
+        metric: what `accuracy` is the figure of.
     """
 
     folder: Path
@@ -59,8 +59,8 @@ class Situation:
     latency_model: Mapping[str, float]
     search: Mapping[str, float]
     confirming: Collection[str] = ()
-    metric: str = "accuracy"
     gains: bool = False
+    metric: str = ACCURACY.name
     remeasure: int = 0
 
     @property

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from search.figures import Estimate, LatencyFigure, MemberFigures
+from search.figures import Estimate, GuardFigure, LatencyFigure, MemberFigures
 from search.front_file import FrontFile
+from search.wording import said
+from spaces.objectives import GUARDS
 
-_HEADER = (
+HEADER = (
     "key",
     "picked as",
     "{metric} [95 %]",
@@ -29,9 +31,17 @@ _HEADER = (
 _KEY_DIGITS = 16  # of a member's key, which is shown by its first half; a baseline's name is shown whole
 
 
-def header(metric: str) -> tuple[str, ...]:
-    """Titles of the columns of a row's cells."""
-    return tuple(title.format(metric=metric) for title in _HEADER)
+def header(front: FrontFile) -> tuple[str, ...]:
+    """HEADER with what the front's answers are judged by, and the limits on answers that were asked beside."""
+    words = said(front.metric)
+    named = (*HEADER[:2], f"{words.metric} [95 %]", f"{words.lost}, points [95 %]", *HEADER[4:])
+    return (*named, *(f"{name.replace('_', ' ')}, points [95 %]" for name in asked_guards(front)))
+
+
+def asked_guards(front: FrontFile) -> tuple[str, ...]:
+    """Limits on answers beside the metric that a column shows; where it is agreement, disagreement has its own."""
+    own = said(front.metric).lost
+    return tuple(name for name in front.limits if name in GUARDS and name != own)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,7 @@ class Row:
         speedup: by baseline.
         heads: share of the original's heads that stay.
         neurons: share of the original's FFN neurons that stay.
+        guards: what limits on answers beside the metric count, of those that were asked.
     """
 
     key: str
@@ -118,6 +129,7 @@ class Row:
     note: str
     ties: tuple[str, ...] = ()
     beaten_by: tuple[str, ...] = ()
+    guards: tuple[GuardFigure | None, ...] = ()
 
     @property
     def remarks(self) -> str:
@@ -149,6 +161,7 @@ class Row:
             self.bits or "-",
             "yes" if self.verified else "no",
             {True: "met", False: "missed", None: "-"}[self.meets_limits],
+            *map(_guard, self.guards),
         )
 
 
@@ -167,8 +180,7 @@ def _rows(front: FrontFile, kind: str) -> list[Row]:
     picked: dict[str | None, list[str]] = {}
     for pick in front.picks:
         picked.setdefault(pick.key, []).append(pick.name)
-    whole = _whole(front)
-    rows = [_row(each, tuple(picked.get(each.key, ())), whole) for each in front.members if each.kind == kind]
+    rows = [_row(each, tuple(picked.get(each.key, ())), front) for each in front.members if each.kind == kind]
     return sorted(
         rows, key=lambda row: (not row.verified, row.mean_ms is None, row.mean_ms or 0.0, row.bytes or 0, row.key)
     )
@@ -202,8 +214,7 @@ def _timed(latency: LatencyFigure | None) -> str:
 
 def baseline_table(front: FrontFile) -> list[Row]:
     """The baselines in the order of front.json, their names as keys."""
-    whole = _whole(front)
-    return [replace(_row(member, (), whole), key=name) for name, member in front.baselines.items()]
+    return [replace(_row(member, (), front), key=name) for name, member in front.baselines.items()]
 
 
 def described(member: MemberFigures, front: FrontFile) -> str:
@@ -280,7 +291,8 @@ def _whole(front: FrontFile) -> Parts | None:
     return None if fair is None else Parts.of(fair.decoded)
 
 
-def _row(member: MemberFigures, picks: tuple[str, ...], whole: Parts | None) -> Row:
+def _row(member: MemberFigures, picks: tuple[str, ...], front: FrontFile) -> Row:
+    whole = _whole(front)
     split = "confirm" if member.accuracy.get("confirm") is not None else "search"
     scored, parts, size = member.accuracy.get(split), Parts.of(member.decoded), member.size
     timed = member.latency
@@ -305,6 +317,7 @@ def _row(member: MemberFigures, picks: tuple[str, ...], whole: Parts | None) -> 
         note=member.note or "",
         ties=member.ties,
         beaten_by=member.beaten_by,
+        guards=tuple(None if scored is None else scored.guards.get(name) for name in asked_guards(front)),
     )
 
 
@@ -314,6 +327,8 @@ def _flat(row: Row) -> dict[str, Any]:
         if name in ("accuracy", "drop"):
             known = value or {}
             flat |= {name: known.get("value"), f"{name}_low": known.get("low"), f"{name}_high": known.get("high")}
+        elif name == "guards":
+            continue  # front.json has them all
         elif name == "speedup":
             flat |= {f"speedup_{baseline}": value.get(baseline) for baseline in ("fair", "one_liner", "pipeline")}
         else:
@@ -343,6 +358,13 @@ def _size(count: int | None, ratio: float | None) -> str:
     if count is None:
         return "-"
     return f"{count / 1e6:.1f}" + ("" if ratio is None else f" ({ratio:.1f}x)")
+
+
+def _guard(figure: GuardFigure | None) -> str:
+    """`0.93 [0.51, 1.56]`, and which group it is where there are several."""
+    if figure is None:
+        return "-"
+    return interval(figure.share, 100, 2) + ("" if figure.group == "all" else f" {figure.group}")
 
 
 def _width(bits: int) -> str:

@@ -32,7 +32,7 @@ from search.situation import Situation
 from search.standing import unsettled, with_standings
 from search.verify_cascades import Verified, verify_cascades
 from search.verify_gains import compete, finalists
-from spaces.objectives import ACCURACY, AT, LATENCY, THROUGHPUT, Bound, Complete
+from spaces.objectives import ACCURACY, AT, GUARDS, LATENCY, THROUGHPUT, Bound, Complete
 
 # What members are scored on; cascades take their thresholds from the calibration rows.
 _SPLITS = ("calibration", "search", "confirm")
@@ -76,7 +76,9 @@ def verify_front(situation: Situation, watch: Watch) -> FrontFile:
         for cascade in verify_cascades(situation, stages, fair_bytes, watch)
     ]
     confirm = {each.trial.key: situation.assessor.accuracy("confirm", each.predictions) for each in exported}
-    certificate, answers = certified_picks([*members, *cascades], situation.bounds, confirm, situation.confidence)
+    certificate, answers = certified_picks(
+        [*members, *cascades], situation.bounds, confirm, situation.confidence, situation.metric
+    )
     gain, answers = with_gain(contest, answers, members, situation.bounds, confirm, situation.confidence)
     answers += recipe_picks(settled, members, situation.confirming)
     tested = {pick.key for pick in answers if pick.name in TESTED} - {None}
@@ -173,7 +175,11 @@ def _point(situation: Situation, trial: Trial) -> Point:
         trial.extras.get("accuracy_drop_estimate"),
         trial.extras["latency"],
         trial.extras["size"],
-        {name: value for name, value in trial.extras.items() if name.startswith(f"{LATENCY.name}{AT}")},
+        {
+            name: value
+            for name, value in trial.extras.items()
+            if name.startswith(f"{LATENCY.name}{AT}") or name in GUARDS
+        },
         expected.between(situation, trial),
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.base import Evaluator, Foreseer, Race
 from search import names
-from search.config import GPU_ROWS, TRIALS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig, TaskConfig
+from search.config import GPU_ROWS, TRIALS, PruningConfig, QuantizationConfig, RunConfig, TargetConfig
 from search.progress import Display
 from search.racing import Racing
 from search.recipes import Recipe, is_recipe, recipe
@@ -27,7 +27,7 @@ from search.samplers.base import Sampler
 from search.samplers.walk import WalkSampler
 from spaces.design import Design, Member
 from spaces.errors import ConfigError, LimitError, ModelError
-from spaces.objectives import ACCURACY, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
+from spaces.objectives import ACCURACY, GUARDS, KL, LATENCY, OBJECTIVES, Bound, Objective, latency_at
 from spaces.space import Axis, Space
 from spaces.target import Device, Target
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from evaluators.prepare import Assignment, Prepared
     from evaluators.runtimes.base import Runtime
     from evaluators.tasks.base import Splits, Task
+    from evaluators.tasks.splits import SplitSizes
     from spaces.axes.quantization import QuantizationAxis
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def check(config: RunConfig) -> None:
     for each in config.target:
         names.known("runtimes", each.runtime)
     _check_targets(config)
-    task(config.task)
+    task(config)
     if config.recover.unlabeled is not None:
         from evaluators.tasks.files import unlabeled_texts
 
@@ -172,7 +173,7 @@ def assignment(config: RunConfig) -> "Assignment":
     from evaluators.store import Store
     from evaluators.training.finetune import FinetuneSettings
 
-    own_task = task(config.task)
+    own_task = task(config)
     return Assignment(
         model=config.model,
         task=own_task,
@@ -227,7 +228,13 @@ def _distillation(config: RunConfig) -> Any:
     )
 
 
-def task(config: TaskConfig) -> "Task":
+def task(run: RunConfig) -> "Task":
+    """Where the rows come from.
+
+    Raises:
+        DataError: rows that cannot be used.
+        ModelError: there are no labels, and no model that answers by itself.
+    """
     from evaluators.tasks.columns import Reading
     from evaluators.tasks.files import FileTask
     from evaluators.tasks.hub import HubTask
@@ -235,14 +242,41 @@ def task(config: TaskConfig) -> "Task":
     from evaluators.tasks.movie_reviews import MovieReviews
     from evaluators.tasks.splits import SplitSizes
 
-    sizes = SplitSizes(**config.splits.model_dump())
-    reading = Reading(config.text, config.pair, config.label, config.problem, config.metric, config.goal, sizes)
+    config, sizes = run.task, SplitSizes(**run.task.splits.model_dump())
+    if config.data is not None:
+        return _unlabeled(run, sizes)
+    reading = Reading(
+        config.text, config.pair, config.label, config.problem, config.metric, config.goal, sizes, config.slice
+    )
     if config.file is not None:
         return FileTask(config.file, reading)
     if config.dataset is not None:
         return HubTask(config.dataset, config.config, reading, split=config.part)
     named: dict[str, Callable[[SplitSizes, str], Task]] = {"movie-reviews": MovieReviews, "mail-spam": MailSpam}
     return named[names.known("tasks", config.name or "")](sizes, config.metric)
+
+
+def _unlabeled(run: RunConfig, sizes: "SplitSizes") -> "Task":
+    from evaluators.models import own_classes
+    from evaluators.tasks.unlabeled import UnlabeledTask
+
+    path = Path(run.task.data or "")
+    found = UnlabeledTask(path, own_classes(run.model, trust_remote_code=run.trust_remote_code), run.task.text, sizes)
+    _not_read(path, run.task.label)
+    return found
+
+
+@cache
+def _not_read(path: Path, label: str) -> None:
+    """Says once that labels are there, but were not asked for."""
+    from evaluators.tasks.files import read_columns
+
+    if path.suffix.lower() != ".txt" and label in read_columns(path):
+        logger.warning(
+            "%s has a column %r, which is not read: --data is of texts without labels, --task of rows with them.",
+            path,
+            label,
+        )
 
 
 def _runtime(config: RunConfig) -> "Runtime":
@@ -445,7 +479,9 @@ def bounds(config: RunConfig, fair: Mapping[str, float]) -> tuple[Bound, ...]:
 
 
 def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "Prepared") -> None:
-    """A limit below a model without any block is the caller's mistake, found before any trial."""
+    """A limit below a model without any block is the caller's mistake, found before any trial; as is one on groups of
+    which none has rows enough."""
+    _refuse_uncountable(bounds, config, prepared)
     from spaces.axes.compression import WHOLE, Compression
     from spaces.axes.pruning import LayerUnits, Pruning
     from spaces.axes.quantization import LayerBits, Quantization
@@ -466,6 +502,21 @@ def refuse_impossible(bounds: tuple[Bound, ...], config: RunConfig, prepared: "P
                 f"The {bound.name} limit {bound.asked} contradicts the space: without any block left the model has "
                 f"{least[bound.name]:.4g} {bound.unit}. Relax the limit, or widen the space."
             )
+
+
+def _refuse_uncountable(bounds: tuple[Bound, ...], config: RunConfig, prepared: "Prepared") -> None:
+    from evaluators.metrics.guards import FEWEST_IN_GROUP, guards
+
+    for split, rows in (("search", config.score_rows), ("confirm", None)):
+        some, answers = prepared.workload.splits[split].first(rows), prepared.reference[split][:rows]
+        labels = some.truth if some.labels else None
+        known = guards(prepared.assignment.task.problem, answers, answers, labels, some.slices)
+        for bound in bounds:
+            if bound.name in GUARDS and bound.name not in known:
+                raise LimitError(
+                    f"The {bound.name} limit needs a group of at least {FEWEST_IN_GROUP} rows, and no group of the "
+                    f"{len(some)} {split} rows is so large. Drop the limit, or give more rows."
+                )
 
 
 def objectives(config: RunConfig) -> tuple[Objective, ...]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,16 +28,37 @@ LATENCY = Objective("latency", "min", "ms")
 SIZE = Objective("size", "min", "bytes")
 THROUGHPUT = Objective("throughput", "max", "rows/s")  # of the whole machine, one instance per core
 
+# What accuracy is called where nobody labelled any row, and the original's own answers stand for labels.
+AGREEMENT = "agreement"
+
 # What a run's objectives are called.
 OBJECTIVES: Mapping[str, Objective] = {each.name: each for each in (ACCURACY, LATENCY, SIZE, THROUGHPUT)}
 
+# Limits on answers beside the metric (evaluators/metrics/guards.py). Of the first ones a percentage is of all rows.
+SHARES = ("disagreement", "negative_flips")
+GROUP_DROPS = ("class_drop", "slice_drop")
+GUARDS = (*SHARES, *GROUP_DROPS)
+OF_LABELS = ("accuracy_drop", "negative_flips", *GROUP_DROPS)  # limits on answers that need labels
 # Absolute units of each limit, as factors of the unit it is resolved to.
 UNITS: Mapping[str, Mapping[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "size": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
     "accuracy_drop": {"pt": 1e-2},
+    **{name: {"pt": 1e-2, "%": 1e-2} for name in SHARES},
+    **{name: {"pt": 1e-2} for name in GROUP_DROPS},
 }
-RESOLVED_UNITS: Mapping[str, str] = {"latency": "ms", "size": "bytes", "accuracy_drop": "fraction"}
+RESOLVED_UNITS: Mapping[str, str] = {
+    "latency": "ms",
+    "size": "bytes",
+    **dict.fromkeys(("accuracy_drop", *GUARDS), "fraction"),
+}
+_EXAMPLES: Mapping[str, str] = {
+    "latency": "5ms or 40%",
+    "size": "20MB or 30%",
+    "accuracy_drop": "1pt or 1%",
+    **dict.fromkeys(SHARES, "1% or 1pt"),
+    **dict.fromkeys(GROUP_DROPS, "2pt"),
+}
 # Between an objective or a limit and the label of the target that it is meant for, where that is not the first one.
 AT = "@"
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*")
@@ -63,8 +84,13 @@ class Bound:
 
     @property
     def figure(self) -> str:
-        """What is limited: `latency`, `size` or `accuracy_drop`."""
+        """What is limited: `latency`, `size`, `accuracy_drop` or a guard."""
         return self.name.partition(AT)[0]
+
+    @property
+    def of_answers(self) -> bool:
+        """Whether answers are limited, which rows can certify, and not what a model costs."""
+        return self.name == "accuracy_drop" or self.name in GUARDS
 
     @property
     def target(self) -> str | None:
@@ -78,7 +104,8 @@ class Bound:
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit as asked: `latency <= 5ms`, `size <= 30%` (of the baseline), `accuracy_drop <= 1pt`."""
+    """A limit as asked: `latency <= 5ms`, `size <= 30%` (of the baseline), `accuracy_drop <= 1pt`,
+    `disagreement <= 1%` (of all rows)."""
 
     name: str
     value: float
@@ -96,11 +123,10 @@ class Limit:
         units = UNITS[figure]
         match = _NUMBER_AND_UNIT.fullmatch(str(text))
         unit = match[2].lower().replace("µ", "u") if match else ""
-        if match is None or (unit != "%" and unit not in units):
-            examples = {"latency": "5ms or 40%", "size": "20MB or 30%", "accuracy_drop": "1pt or 1%"}[figure]
-            raise LimitError(f"{name} limit {text!r} has no known unit. Write {examples}.")
+        if match is None or not (unit in units or (unit == "%" and figure not in GROUP_DROPS)):
+            raise LimitError(f"{name} limit {text!r} has no known unit. Write {_EXAMPLES[figure]}.")
         value = float(match[1])
-        if not math.isfinite(value) or value < 0 or (value == 0 and name != "accuracy_drop"):
+        if not math.isfinite(value) or value < 0 or (value == 0 and figure in ("latency", "size")):
             raise LimitError(f"{name} limit {text!r} can never be met. Give a value above zero.")
         return cls(name, value, unit, statistic)
 
@@ -111,17 +137,31 @@ class Limit:
             f"{self.value:.15g}{self.unit if self.unit not in UNITS['size'] else self.unit.upper().replace('IB', 'iB')}"
         )
 
+    @property
+    def relative(self) -> bool:
+        """Whether it is a share of what the original has."""
+        return self.unit == "%" and "%" not in UNITS[self.name.partition(AT)[0]]
+
     def resolve(self, fair: Mapping[str, float]) -> Bound:
-        """The limit in absolute units; a percentage is of the `fair` baseline.
+        """The limit in absolute units; a percentage is of the `fair` baseline, or of all rows (SHARES).
 
         Args:
             fair: `latency` in ms, `size` in bytes, `accuracy` as a fraction.
         """
-        if self.unit != "%":
+        if not self.relative:
             factor = UNITS[self.name.partition(AT)[0]][self.unit]
             return Bound(self.name, self.value * factor, self.asked, self.statistic)
         base = fair["accuracy"] if self.name == "accuracy_drop" else fair[self.name]
         return Bound(self.name, self.value / 100 * base, self.asked, self.statistic)
+
+
+def most_lost(bounds: Sequence[Bound]) -> float | None:
+    """Accuracy that may be lost under limits, as a fraction; None: any.
+
+    What is lost is no more than the rows that only the original has right, and these are no more than those on which
+    the two disagree.
+    """
+    return min((bound.at_most for bound in bounds if bound.name in ("accuracy_drop", *SHARES)), default=None)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from evaluators.base import Accuracy
 from search.certificate import Certificate, Test, rows_needed
 from search.figures import MemberFigures, Pick
 from search.front_file import FrontFile
@@ -154,6 +155,12 @@ class TestInfeasible:
         assert _refused((LATENCY,), [member("guess", 0.0, 3.0, 1.0, verified=False)]).startswith("None of 1 unverified")
 
 
+def _answered(lost: int, won: int, rows: int = 1000) -> Accuracy:
+    """Of a member that loses and wins so many confirm rows."""
+    drop, losses = (lost - won) / rows, (1.0,) * lost + (-1.0,) * won + (0.0,) * (rows - lost - won)
+    return Accuracy(0.9 - drop, 0.88, 0.92, rows, drop, drop - 0.01, drop + 0.01, False, losses)
+
+
 class TestPicks:
     def test_without_limits(self) -> None:
         found = picks(MEMBERS, ())
@@ -167,8 +174,8 @@ class TestPicks:
 
     def test_the_certified_pick_stands_beside_the_point_estimates(self) -> None:
         certificate = Certificate({"safe": Test(0.0, 0.004, 0.001, True), "middle": Test(0.006, 0.013, 0.2, False)})
-        discordance = {"safe": 0.02, "middle": 0.04, "small": 0.05, "fast": 0.08}
-        found = _named(picks(MEMBERS, (DROP,), certificate, discordance))
+        confirm = {key: _answered(*counts) for key, counts in {"middle": (23, 17), "fast": (50, 30)}.items()}
+        found = _named(picks(MEMBERS, (DROP,), certificate, confirm))
         assert list(found) == ["limits", "certified", "smallest_within", "knee", "fastest", "smallest", "safest"]
         assert (found["limits"].key, found["limits"].certified) == ("middle", False)
         assert (
@@ -200,7 +207,7 @@ class TestPicks:
 
     def test_nothing_certified(self) -> None:
         certificate = Certificate({"safe": Test(0.0, 0.0123, 0.1, False)})
-        certified = _named(picks(MEMBERS, (DROP,), certificate, {"safe": 0.02}))["certified"]
+        certified = _named(picks(MEMBERS, (DROP,), certificate, {"safe": _answered(12, 8)}))["certified"]
         assert (certified.key, certified.certified) == (None, False)
         assert (
             "not even the safest candidate safe could be certified: its drop may be 1.23 pt, asked 1pt"
@@ -221,10 +228,8 @@ def test_candidates_of_a_certificate_meet_the_other_limits() -> None:
     guess = member("guess", 0.0, 0.2, 1.0, verified=False)
     bounds = (DROP, LATENCY)
     given = to_certify([*MEMBERS, guess], bounds)
-    assert [(each.key, each.drop, each.cost) for each in given] == [
-        ("middle", 0.006, 1.0),
-        ("small", 0.009, 1.5),
-        ("fast", 0.03, 0.4),
-    ]
+    over = {"middle": 0.006, "small": 0.009, "fast": 0.03}  # of what a point allows, the rest
+    assert {each.key: each.drop for each in given} == pytest.approx({key: drop - 0.01 for key, drop in over.items()})
+    assert [each.cost for each in given] == [1.0, 1.5, 0.4]
     assert given[0].error == pytest.approx(0.008 / 1.96, rel=1e-4)
     assert [candidate.cost for candidate in to_certify(MEMBERS, bounds, "size")] == [12e6, 6e6, 9e6]

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from evaluators.problems.base import Function, Labels, Outputs, Problem
 from evaluators.problems.classes import CLASSIFICATION
 from spaces.errors import ConfigError
+from spaces.objectives import AGREEMENT
 
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 _RESAMPLES = 1000
-_COUNTED = "accuracy"  # the metric that has closed forms
+_COUNTED = ("accuracy", AGREEMENT)  # the metrics that have closed forms
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Metric:
     @property
     def counts(self) -> bool:
         """Whether it is a share of rows, each right or wrong."""
-        return self.name == _COUNTED and self.problem == CLASSIFICATION
+        return self.name in _COUNTED and self.problem == CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def paired_drop(
     drop, n = _Drop(metric, base_outputs, outputs, labels), len(labels)
     if metric.counts:
         losses = row_drops(metric, base_outputs, outputs, labels)
-        return (drop(), *_agresti_min(int((losses > 0).sum()), int((losses < 0).sum()), n))
+        return (drop(), *agresti_min(int((losses > 0).sum()), int((losses < 0).sum()), n))
     return (drop(), *_bootstrap(drop, n, seed))
 
 
@@ -171,7 +172,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def _agresti_min(lost: int, won: int, n: int) -> tuple[float, float]:
+def agresti_min(lost: int, won: int, n: int) -> tuple[float, float]:
     """Interval of (lost - won) / n for paired rows (Agresti and Min, Statistics in Medicine 24, 2005)."""
     more, less, total = lost + 0.5, won + 0.5, n + 2
     centre = (more - less) / total

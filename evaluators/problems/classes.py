@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions
+from spaces.objectives import AGREEMENT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ class Classification:
 
     @property
     def metrics(self) -> Mapping[str, Function]:
-        return {"accuracy": accuracy, "f1": f1, "matthews": matthews}
+        return {"accuracy": accuracy, "f1": f1, "matthews": matthews, AGREEMENT: accuracy}
 
     def predictions(self, outputs: Outputs) -> Predictions:
         return np.asarray(outputs.argmax(-1))

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from evaluators.metrics.accuracy import Metric
 from evaluators.problems.base import Label, Labels, Outputs, Problem
 from evaluators.problems.classes import CLASSIFICATION
 
+_T = TypeVar("_T")
 Inputs = Mapping[str, NDArray[np.int64]]
 # What a model is told of pairs: which tokens belong to the second text.
 TYPES = "token_type_ids"
@@ -28,26 +29,33 @@ class Rows:
         texts: what is read.
         labels: as `problem` means them, in plain numbers; none at all where nobody labelled any row.
         problem: what is to be said of each row.
+        slices: groups that rows belong to, by name; none at all where nobody named any.
     """
 
     texts: tuple[Text, ...]
     labels: tuple[Label, ...]
     problem: Problem = CLASSIFICATION
+    slices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def first(self, n: int | None) -> "Rows":
-        return replace(self, texts=self.texts[:n], labels=self.labels[:n])
+        return replace(self, texts=self.texts[:n], labels=self.labels[:n], slices=self.slices[:n])
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
-        return replace(self, texts=tuple(self.texts[i] for i in indices), labels=_taken(self.labels, indices))
+        return replace(
+            self,
+            texts=tuple(self.texts[i] for i in indices),
+            labels=_taken(self.labels, indices),
+            slices=_taken(self.slices, indices),
+        )
 
     def joined(self, texts: Sequence[Text]) -> "Rows":
-        """With further texts behind, which have no labels."""
+        """With further texts behind, which have no labels; none belongs to a slice then."""
         added = tuple(self.problem.unlabelled(self.labels[0]) for _ in texts) if self.labels else ()
-        return replace(self, texts=(*self.texts, *texts), labels=(*self.labels, *added))
+        return replace(self, texts=(*self.texts, *texts), labels=(*self.labels, *added), slices=())
 
     @cached_property
     def sha256(self) -> str:
@@ -97,22 +105,29 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids."""
+    """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids.
+    The rest is as in Rows."""
 
     inputs: tuple[Inputs, ...]
     labels: tuple[Label, ...]
     pad_id: int = 0
     problem: Problem = CLASSIFICATION
+    slices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, n: int | None) -> "Encoded":
-        return replace(self, inputs=self.inputs[:n], labels=self.labels[:n])
+        return replace(self, inputs=self.inputs[:n], labels=self.labels[:n], slices=self.slices[:n])
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
-        return replace(self, inputs=tuple(self.inputs[i] for i in indices), labels=_taken(self.labels, indices))
+        return replace(
+            self,
+            inputs=tuple(self.inputs[i] for i in indices),
+            labels=_taken(self.labels, indices),
+            slices=_taken(self.slices, indices),
+        )
 
     def labelled(self) -> "Encoded":
         """The rows that have a label."""
@@ -161,11 +176,11 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False)
     names = [*_ALWAYS, *([TYPES] if len(parts) > 1 and TYPES in columns else [])]
     inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
-    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem)
+    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem, rows.slices)
 
 
-def _taken(labels: tuple[Label, ...], indices: Sequence[int]) -> tuple[Label, ...]:
-    return tuple(labels[i] for i in indices) if labels else ()
+def _taken(values: tuple[_T, ...], indices: Sequence[int]) -> tuple[_T, ...]:
+    return tuple(values[i] for i in indices) if values else ()
 
 
 def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:

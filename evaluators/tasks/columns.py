@@ -5,7 +5,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Reading:
         metric: see metrics/accuracy.py; None: the problem's first.
         goal: of the metric.
         sizes: of the splits.
+        slice: column of the groups that rows belong to; rows with nothing there are a group of their own.
     """
 
     text: str = "text"
@@ -48,13 +49,15 @@ class Reading:
     metric: str | None = None
     goal: Literal["max", "min"] = "max"
     sizes: SplitSizes = DEFAULT_SIZES
+    slice: str | None = None
 
     @property
     def columns(self) -> dict[str, str]:
         """By configuration key, the columns that there must be."""
         pair = {} if self.pair is None else {"pair": self.pair}
         label = {} if self.problem == EMBEDDINGS.name else {"label": self.label}
-        return {"text": self.text, **pair, **label}
+        slices = {} if self.slice is None else {"slice": self.slice}
+        return {"text": self.text, **pair, **label, **slices}
 
     def of(
         self, columns: Mapping[str, Sequence[object]], source: str, names: Sequence[str] | None = None
@@ -62,7 +65,11 @@ class Reading:
         """The rows of a table that has all `columns` (see `labelled_texts`)."""
         seconds = None if self.pair is None else columns[self.pair]
         texts, labels = columns[self.text], columns[self.label] if "label" in self.columns else ()
-        return labelled_texts(texts, labels, source, names, seconds=seconds, problem=self.problem)
+        found = labelled_texts(texts, labels, source, names, seconds=seconds, problem=self.problem)
+        if self.slice is None:
+            return found
+        slices = ("" if value is None else str(value).strip() for value in columns[self.slice])
+        return replace(found, slices=tuple(name or "none" for name in slices))
 
     def judged(self, problem: Problem) -> Metric:
         """The metric that is asked for.
@@ -86,6 +93,7 @@ class LabelledTexts:
         classes: names of the classes or labels; of a number what it is called; none of vectors.
         problem: what is to be said of each row.
         strata: groups that every split has its share of; None: the classes.
+        slices: see Rows.
     """
 
     texts: tuple[Text, ...]
@@ -93,6 +101,7 @@ class LabelledTexts:
     classes: tuple[str, ...]
     problem: Problem = CLASSIFICATION
     strata: tuple[int, ...] | None = None
+    slices: tuple[str, ...] = ()
 
     def splits(self, seed: int, sizes: SplitSizes) -> Splits:
         """Stratified, de-duplicated, disjoint; the same for the same seed.
@@ -100,7 +109,7 @@ class LabelledTexts:
         Raises:
             DataError: too few distinct rows, or splits too large.
         """
-        return split(self.texts, self.labels, seed, sizes, problem=self.problem, strata=self.strata)
+        return split(self.texts, self.labels, seed, sizes, problem=self.problem, strata=self.strata, slices=self.slices)
 
 
 def labelled_texts(

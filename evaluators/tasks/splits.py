@@ -53,6 +53,7 @@ def split(
     *,
     problem: Problem = CLASSIFICATION,
     strata: Sequence[int] | None = None,
+    slices: Sequence[str] = (),
 ) -> Splits:
     """Stratified, disjoint splits of the distinct rows, each in random order, so that its first rows are a fair sample.
 
@@ -65,6 +66,7 @@ def split(
         sizes: rows per split.
         problem: what is to be said of each row.
         strata: groups that every split has its share of; None: the classes.
+        slices: see Rows.
 
     Raises:
         DataError: an empty text, one class only, fewer than 50 distinct rows, a class too rare or splits too large.
@@ -85,7 +87,7 @@ def split(
                 f"Class {group} has too few distinct rows for five splits. Add rows, or merge it with another."
             )
     chosen["train"] = [row for pool in pools.values() for row in pool]
-    whole = Rows(tuple(texts), tuple(labels), problem)
+    whole = Rows(tuple(texts), tuple(labels), problem, tuple(slices))
     return Splits(**{name: whole.take(rng.permutation(rows).tolist()) for name, rows in chosen.items()})
 
 

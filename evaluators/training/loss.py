@@ -36,7 +36,7 @@ def distillation_loss(
     student: Answers,
     teacher: Answers,
     layer_map: LayerMap,
-    labels: Tensor,
+    labels: Tensor | None,
     mask: Tensor,
     weights: LossWeights,
     problem: Problem = CLASSIFICATION,
@@ -52,14 +52,16 @@ def distillation_loss(
         student: about B rows; its hidden states are as wide as the teacher's and may end after the first tokens.
         teacher: about the same rows.
         layer_map: layers to compare; one whose states the student lacks is left out of the mean.
-        labels: (B, ...).
+        labels: (B, ...); None where nobody labelled any row.
         mask: (B, T), 1 at real tokens.
         weights: of the terms.
         problem: what answers mean.
     """
-    share: Tensor = weights.hard_labels * problem.labelled(labels)  # (B,)
-    apart = problem.divergences(teacher.logits, student.logits, weights.temperature)  # (B,)
-    loss: Tensor = ((1 - share) * apart + share * problem.losses(student.logits, labels)).mean()
+    each = problem.divergences(teacher.logits, student.logits, weights.temperature)  # (B,)
+    if labels is not None:
+        share: Tensor = weights.hard_labels * problem.labelled(labels)  # (B,)
+        each = (1 - share) * each + share * problem.losses(student.logits, labels)
+    loss = each.mean()
     states = [(student.hidden[s], teacher.hidden[t]) for s, t in layer_map.items() if s in student.hidden]
     if states:
         loss = loss + weights.hidden * torch.stack([_squared_error(*pair, mask) for pair in states]).mean()

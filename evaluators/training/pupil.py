@@ -87,7 +87,7 @@ class Pupil:
         read, mask = selected(self._model, inputs), inputs["attention_mask"]
         if read is not None:  # states of the same tokens are compared
             theirs, mask = theirs.of_tokens(read.of), read.mask
-        labels = torch.tensor(rows.labels, device=self._device)
+        labels = torch.tensor(rows.labels, device=self._device) if rows.labels else None
         return distillation_loss(own, theirs, self._map, labels, mask, self._weights, self._rows.problem)
 
     def exam(self, rows: Sequence[int]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from search.front import ACCURACY_RANGE, DOUBLINGS
 from search.ledger import Trial
 from search.record import Record
-from spaces.objectives import ACCURACY, KL, Objective
+from spaces.objectives import ACCURACY, KL, Objective, most_lost
 
 Place: TypeAlias = tuple[float, ...]
 
@@ -51,7 +51,9 @@ class Gauge:
         known = {name: max(values, default=1.0) for name, values in told.items()}
         gauge = cls(record.objectives, {**known, **fair}, drop_per_nat(complete), ())
         bounds = {bound.name: bound.at_most for bound in record.bounds}
-        return replace(gauge, corner=tuple(gauge._worst(each, bounds) for each in record.objectives))
+        lost = most_lost(record.bounds)
+        known = bounds if lost is None else {**bounds, "accuracy_drop": lost}
+        return replace(gauge, corner=tuple(gauge._worst(each, known) for each in record.objectives))
 
     def place(self, figures: Mapping[str, float]) -> Place:
         """One cost per objective."""

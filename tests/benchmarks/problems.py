@@ -92,7 +92,7 @@ def _row(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
 
 def _answers_alike(folder: Path, config: RunConfig, seed: int, reported: float) -> bool:
     """Whether the exported folder, opened anew, has the reported figure on the test rows, and predicts the first."""
-    task = wiring.task(config.task)
+    task = wiring.task(config)
     rows = task.splits(seed).test
     try:
         figure = task.metric.of(answers_of(folder, rows, Target(), task.max_length), np.asarray(rows.labels))
