@@ -149,7 +149,7 @@ def write(
         fresh = Path(staging) / "fresh"
         fresh.mkdir()
         (fresh / filename).write_bytes(model_bytes)
-        tokenizer.save_pretrained(fresh)
+        save_tokenizer(fresh, tokenizer, int(design["max_length"]))
         model_config.save_pretrained(fresh)
         _write_json(fresh / DESIGN, design)
         if design.get("problem") == EMBEDDINGS.name:
@@ -163,6 +163,13 @@ def write(
         if folder.exists():
             shutil.move(folder, Path(staging) / "old")
         fresh.rename(folder)
+
+
+def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """The tokenizer's files, which say how long inputs may be: loaders cut texts where this model was measured."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    _write_json(path, {**json.loads(path.read_text()), "model_max_length": max_length})
 
 
 def sizes(folder: Path) -> tuple[int, int]:

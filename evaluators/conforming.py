@@ -120,6 +120,12 @@ def published(model: PreTrainedModel) -> dict[str, Tensor]:
     return state
 
 
+def rewritten(model: PreTrainedModel) -> bool:
+    """Whether `conform` put modules into `model` that its family does not have."""
+    ours = Turned, Joined, Unrolled, Layers, RelativeAttention
+    return any(isinstance(module, ours) for module in model.modules())
+
+
 def separated(model: PreTrainedModel) -> PreTrainedModel:
     """Give all modules of `model`, in place, weights of their own where they share them."""
     first = dict(model.named_parameters())

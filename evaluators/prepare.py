@@ -140,12 +140,35 @@ class Prepared:
     sensitive: tuple[str, ...] = ()
 
 
-def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
-    """Fine-tune if needed, export the template, rank units, score the original, time the runtime.
+@dataclass(frozen=True)
+class Original:
+    """A run's model before anything is cut, and the rows that go with it.
 
-    What was computed before in the same run's folder is read back (importance.json, latency_model.json).
+    Args:
+        texts: the task's.
+        own_texts: the train rows and the user's further ones, which labels need not have.
+        checkpoint: folder or Hub id of the model.
+        model: loaded.
+        tokenizer: its own.
+        splits: rows by name, tokenised; all but train.
+        template: ready to be cut.
+        vocabulary: the tokens' ranking, where members may do without some.
+        graded: the tokens' grades, where members may leave some out.
     """
-    work = assignment
+
+    texts: Splits
+    own_texts: Rows
+    checkpoint: Path
+    model: Any
+    tokenizer: Any
+    splits: Mapping[str, Encoded]
+    template: Template
+    vocabulary: Ranking | None
+    graded: Grades | None
+
+
+def original(work: Assignment, folder: Path, watch: Watch) -> Original:
+    """Fine-tune if needed, and make the template that members are cut from."""
     watch("data", 0, 0)
     texts = work.task.splits(work.seed)
     checkpoint = ensure_finetuned(
@@ -176,6 +199,18 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     graded = _grades(tokenizer, texts.train, template.shape, folder) if work.compression else None
     if graded is not None:
         template = template.with_grades(graded)
+    return Original(texts, own_texts, checkpoint, model, tokenizer, splits, template, vocabulary, graded)
+
+
+def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
+    """Fine-tune if needed, export the template, rank units, score the original, time the runtime.
+
+    What was computed before in the same run's folder is read back (importance.json, latency_model.json).
+    """
+    work, known = assignment, original(assignment, folder, watch)
+    texts, splits, template = known.texts, known.splits, known.template
+    checkpoint, model, tokenizer = known.checkpoint, known.model, known.tokenizer
+    vocabulary, graded = known.vocabulary, known.graded
     shape = template.shape
     identity = Member((Pruning.identity(shape), Quantization.uniform(shape)))
     importance = _importance(work, model, splits["calibration"], texts, folder, watch)
@@ -215,7 +250,7 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
         recovery=Recovery(
             checkpoint=str(checkpoint),
             classes=tuple(work.task.classes),
-            rows=encode(_with_mixed(work, own_texts, texts), tokenizer, work.max_length),
+            rows=encode(_with_mixed(work, known.own_texts, texts), tokenizer, work.max_length),
             settings=work.distill,
             seed=work.seed,
             folder=(folder / "weights").resolve(),

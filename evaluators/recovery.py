@@ -88,7 +88,7 @@ class Recovery:
 
     def path(self, weights: str) -> Path:
         """The file of recovered weights."""
-        return self.folder / f"{weights.partition(':')[2]}.safetensors"
+        return weights_file(self.folder, weights)
 
     def source(self) -> str:
         """What the original was fine-tuned from.
@@ -110,6 +110,11 @@ class Recovery:
         )
         model: PreTrainedModel = loaded[0]
         return model
+
+
+def weights_file(folder: Path, weights: str) -> Path:
+    """The file of recovered weights in the folder where a run keeps them."""
+    return folder / f"{weights.partition(':')[2]}.safetensors"
 
 
 class Recoverer:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -300,10 +301,18 @@ def select(
         bool, typer.Option("--cascade", help="A cascade of members (cheap first, larger on doubt), not a single model.")
     ] = False,
     export: Annotated[Path | None, typer.Option(help="Write the picked model to this folder.")] = None,
+    form: Annotated[
+        str, typer.Option("--as", help="measured: its very files; torch: its weights in 32 bits, with a small loader.")
+    ] = "measured",
+    push_to: Annotated[
+        str | None, typer.Option(help="Push the folder to ORGANISATION/NAME in the Hugging Face Hub; needs HF_TOKEN.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="If --push-to makes a repository, a private one.")] = False,
     format: Format = "table",
 ) -> None:
     """Pick the member that fits a budget, and export it."""
     from search import present
+    from search.exporting import Export
 
     if prefer is not None:
         _one_of("--prefer", prefer, ("accuracy", "latency", "size", "knee"))
@@ -324,7 +333,13 @@ def select(
         cascade=cascade,
         target=target,
     )
-    typer.echo(present.select(run_folder, asked, export, _one_of("--format", format, ("table", "json"))))
+    torch = _one_of("--as", form, ("measured", "torch")) == "torch"
+    if export is None and (torch or push_to is not None):
+        raise ConfigError("--as and --push-to are about the folder of --export. Name one.")
+    if private and push_to is None:
+        raise ConfigError("--private is about the repository of --push-to. Name one.")
+    to = None if export is None else Export(export, _command(), torch=torch, push_to=push_to, private=private)
+    typer.echo(present.select(run_folder, asked, to, _one_of("--format", format, ("table", "json"))))
 
 
 @app.command(
@@ -409,13 +424,14 @@ def reapply(
     hold."""
     from search import present, reapplied
     from search import reapply as again
+    from search.exporting import Export
 
     _one_of("--format", format, ("table", "json"))
     if export is not None and export.exists() and any(export.iterdir()):
         raise RunError(f"{export} is not empty. Name another folder with --export.")
     done = _interruptible(run_folder, lambda: again.reapply(run_folder, model, key, out), goes_on=False)
     if export is not None and not done.missed:
-        present.select(done.folder, present.Asked({}, None, None, keep=True), export, "table")
+        present.select(done.folder, present.Asked({}, None, None, keep=True), Export(export, _command()), "table")
     typer.echo(reapplied.shown(done, format, None if done.missed else export))
     if done.missed:
         found = "no longer holds" if done.held else "does not hold its limits, nor did it before"
@@ -579,6 +595,11 @@ def _latency_limits(section: str, asked: list[str] | None) -> dict[str, str]:
         label, given, limit = text.rpartition("=")
         limits[f"{section}latency@{label}" if given else f"{section}latency"] = limit
     return limits
+
+
+def _command() -> str:
+    """What the user called."""
+    return shlex.join(["paretoformer", *sys.argv[1:]])
 
 
 def _targets(files: list[Path] | None) -> list[str] | None:

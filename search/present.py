@@ -1,14 +1,14 @@
 """What commands print. Knows a run's files and plain text; loads no model and measures nothing."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from search import front_file, tables
+from search import exporting, front_file, tables
 from search.by_length import length_table
+from search.exporting import Export
 from search.figures import Estimate, MemberFigures, Pick
 from search.front_file import FrontFile
 from search.gain_pick import NAME
@@ -16,7 +16,7 @@ from search.remeasured import Off
 from search.select import Preference, default_preference
 from search.select import select as choose
 from search.wording import said
-from spaces.errors import ConfigError, DataError, RunError
+from spaces.errors import ConfigError, DataError
 from spaces.objectives import AGREEMENT, OF_LABELS, Limit
 
 
@@ -102,7 +102,7 @@ def front(folder: Path, format: str, *, everything: bool) -> str:
     return "\n\n".join(parts)
 
 
-def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
+def select(folder: Path, asked: Asked, export: Export | None, format: str) -> str:
     """The member that fits, and where it was exported to.
 
     Raises:
@@ -126,12 +126,11 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
     remark = None
     if not asked.cascade and (asked.prefer or default_preference(bounds)) == "accuracy":
         remark = _other_gain(loaded, member)
-    if export is not None:
-        _export(folder, loaded, member, export)
+    written = [] if export is None else exporting.export(folder, loaded, member, limits, export)
     if format == "json":
-        exported = None if export is None else str(export)
-        said = {} if remark is None else {"remark": remark}
-        return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **said}, indent=1)
+        exported = None if export is None else str(export.folder)
+        remarks = {} if remark is None else {"remark": remark}
+        return json.dumps({**member.to_json(), "limits": limits, "exported": exported, **remarks}, indent=1)
     lines = [
         f"{member.key}: {tables.described(member, loaded)}",
         *_lines(member, loaded),
@@ -141,9 +140,7 @@ def select(folder: Path, asked: Asked, export: Path | None, format: str) -> str:
         lines.append(remark)
     if not member.verified:
         lines.append("Not verified: figures are those of the search, the drop is not yet confirmed on other rows.")
-    if export is not None:
-        lines.append(f'Wrote {export}. Try it: paretoformer predict {export} --text "..."')
-    return "\n".join(lines)
+    return "\n".join([*lines, *written])
 
 
 def confirmed(front: FrontFile, label: str, off: Off | None) -> str:
@@ -271,19 +268,6 @@ def _other_gain(loaded: FrontFile, member: MemberFigures) -> str | None:
     other = "none" if gain.key is None else f"{gain.key} (models/{gain.key})"
     luck = "Most accurate on the confirm rows of all that were verified, which is partly luck."
     return f"{luck} Pick `gain`: {other}; {gain.reason}"
-
-
-def _export(folder: Path, loaded: FrontFile, member: MemberFigures, out: Path) -> None:
-    from search.card import card
-
-    source = folder / member.artifact if member.artifact else None
-    if source is None or not source.is_dir():
-        raise RunError(f"{member.key} was not exported yet. Run: paretoformer verify {folder}")
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty. Name another folder with --export.")
-    shutil.copytree(source, out, dirs_exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(member.to_json(), indent=1))
-    (out / "README.md").write_text(card(folder, loaded, member, out))
 
 
 def _text(line: str, where: str) -> str | tuple[str, str]:

@@ -45,12 +45,12 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pyarrow": (("evaluators/",), ()),
     "safetensors": (("evaluators/",), ()),
     "tokenizers": (("evaluators/",), ()),
-    "huggingface_hub": (("evaluators/models.py", "evaluators/tasks/"), ()),
+    "huggingface_hub": (("evaluators/hub.py", "evaluators/models.py", "evaluators/tasks/"), ()),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the name differs from the library's
 UNDECLARED_BY_OTHERS = {"onnx-ir", "greenlet"}  # onnxruntime's 4-bit quantizer and Optuna's GP import them
 # Where search builds concrete evaluators, inside the functions that need them.
-BUILDERS = ("search/cli.py", "search/run.py", "search/serving.py", "search/wiring.py")
+BUILDERS = ("search/cli.py", "search/exporting.py", "search/run.py", "search/serving.py", "search/wiring.py")
 
 # A part is a class with these methods; its contract is a class of tests, subclassed once per part and naming it.
 PARTS: Mapping[str, frozenset[str]] = {

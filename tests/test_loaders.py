@@ -20,6 +20,7 @@ from evaluators.problems.value import Regression
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import Rows
 from evaluators.transforms.base import build
+from search.snippets import snippets
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
@@ -88,6 +89,21 @@ class TestLoaders:
         folder = exported(tmp_path, Regression(), ("value",), 32, pairs=True)
         scores = theirs("cross_encoder", folder, list(PAIRS))
         np.testing.assert_allclose(scores, own(folder, list(PAIRS))[:, 0], atol=1e-5)
+
+    @pytest.mark.parametrize("kind", ["texts", "pairs", "embeddings"])
+    def test_the_lines_of_the_card_run_as_they_are(self, tmp_path: Path, kind: str) -> None:
+        problem, classes = (EMBEDDINGS, ()) if kind == "embeddings" else (CLASSIFICATION, ("no", "yes"))
+        folder = exported(tmp_path, problem, classes, 32, pairs=kind == "pairs")
+        text: Any = ("A text.", "Another one.") if kind == "pairs" else "A text."
+        design = json.loads((folder / "design.json").read_text())
+        lines = snippets(str(folder), design, torch=False, pushed=False)
+        assert len(lines) == (2 if kind == "pairs" else 1)
+        for snippet in lines:
+            script = tmp_path / "script.py"
+            left = "vectors" if kind == "embeddings" else "logits"
+            script.write_text(f"{snippet.code}\nimport json\nprint(json.dumps({left}.tolist()))")
+            printed = run([str(ensure_environment("loaders", print)), str(script)]).splitlines()[-1]
+            np.testing.assert_allclose(json.loads(printed), own(folder, [text]), atol=1e-5, err_msg=snippet.loader)
 
 
 def test_vectors_are_those_of_the_encoder_with_its_pooling(tmp_path: Path) -> None:
