@@ -44,12 +44,12 @@ class Asked:
     seeds: tuple[int, ...]
 
     @classmethod
-    def parse(cls) -> Self:
+    def parse(cls, seeds: tuple[int, ...] = SEEDS) -> Self:
         parser = argparse.ArgumentParser()
         parser.add_argument("--quick", action="store_true", help="one seed, short training, writes nothing")
-        parser.add_argument("--seeds", type=int, default=len(SEEDS))
+        parser.add_argument("--seeds", type=int, default=len(seeds))
         given = parser.parse_args()
-        return cls(given.quick, SEEDS[: 1 if given.quick else given.seeds])
+        return cls(given.quick, seeds[: 1 if given.quick else given.seeds])
 
     def run(self, seed: int) -> Path:
         """The folder of a seed's finished run; one that was interrupted goes on."""
