@@ -4,9 +4,9 @@
 
 Method, fixed before the runs: a MiniLM classifier fine-tuned once on about 3,600 movie reviews is the user's model. Of
 the other 7,000 texts, whose labels are dropped, a seed draws 1,500 fresh ones; the rest is the traffic of
-`search --data traffic.jsonl --max-disagreement 1%`, which splits it (1,500 rows to confirm) and searches with that seed.
-Counted is the share of the fresh rows that the certified pick, as exported, answers otherwise than the user's checkpoint
-in eager torch; a run without a certified pick does not hold its limit.
+`search --data traffic.jsonl --max-disagreement 1%`, which splits it (1,500 rows to confirm) and searches with that
+seed. Counted is the share of the fresh rows that the certified pick, as exported, answers otherwise than the user's
+checkpoint in eager torch; a run without a certified pick does not hold its limit.
 """
 
 import json
