@@ -87,7 +87,7 @@ class PrefixReuse:
             for layer, values in states.items():
                 behind.setdefault(layer, []).append(values)
         self._keep({keys[layer]: states for layer, states in behind.items()})
-        return np.concatenate(logits)
+        return rows.outputs(logits)
 
     def _touch(self, keys: Sequence[str]) -> None:
         """Its own first layers are those that the next member is likeliest to share; the first ones most of all."""
@@ -104,7 +104,7 @@ class PrefixReuse:
 
 def run(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:
     """Logits (rows, classes) in the rows' order."""
-    return np.concatenate([predictor(batch) for batch in rows.batches(batch_size)])
+    return rows.outputs([predictor(batch) for batch in rows.batches(batch_size)])
 
 
 def run_sorted(predictor: Predictor, rows: Encoded, batch_size: int) -> Logits:

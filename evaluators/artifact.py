@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from evaluators.example import FILE as EXAMPLE
 from evaluators.example import example
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.problems.embeddings import EMBEDDINGS
+from evaluators.problems.words import OF_WORDS, TokenClassification
 from evaluators.runtimes.base import Predictor, Runtime
 from evaluators.sentence_encoder import write_modules
 from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
@@ -74,6 +75,8 @@ class Artifact:
                 f"The model reads {'pairs of texts' if asked == 2 else 'single texts'}, found {wrong!r}. "
                 f"Give {'both of them, --text and --pair' if asked == 2 else 'one, without --pair'}."
             )
+        if self.problem == OF_WORDS and not rows.problem.words:
+            rows = replace(rows, problem=TokenClassification.reading(rows.texts, self.classes))
         return encode(rows, self.tokenizer, self.max_length)
 
     def logits(self, encoded: Encoded, batch_size: int = 1) -> NDArray[np.float32]:
@@ -83,7 +86,11 @@ class Artifact:
             (padded,) = encoded.take(rows).batches(len(rows))
             order += rows
             logits.append(self.predictor(padded))
-        return np.concatenate(logits)[np.argsort(order)] if logits else np.zeros((0, len(self.classes)), np.float32)
+        return (
+            encoded.take(order).outputs(logits)[np.argsort(order)]
+            if logits
+            else np.zeros((0, len(self.classes)), np.float32)
+        )
 
     @property
     def problem(self) -> str:

@@ -81,8 +81,8 @@ class TransformerAssessor:
         self._write(folder, graphs[name], member, graph=name)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
-        """The baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline` and, where there are
-        labels, `linear`."""
+        """The baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline` and, where whole
+        rows have labels, `linear`."""
         one_liner, pipeline, linear = (self._folder / "baseline" / name for name in ("one_liner", "pipeline", "linear"))
         watch("baselines", 0, 4)
         original = self._folder / "baseline" / "fair"
@@ -96,7 +96,7 @@ class TransformerAssessor:
         watch("baselines", 2, 4)
         found["pipeline"] = self._pipeline(pipeline)
         watch("baselines", 3, 4)
-        if self._prepared.texts.train.labels:
+        if self._prepared.texts.train.labels and not self._work.task.problem.words:
             found["linear"] = self._linear(linear)
         watch("baselines", 4, 4)
         return found

@@ -37,6 +37,12 @@ _SAY = {
     "embeddings": """\
     print(logits.tolist())
 """,
+    "token-classification": """\
+    of_word = tokens.word_ids(0)
+    for place, word in enumerate(of_word):
+        if word is not None and word not in of_word[:place]:
+            print(text.split()[word], design["classes"][logits[place].argmax()])
+""",
 }
 
 
@@ -47,4 +53,7 @@ def example(problem: str, *, pairs: bool) -> str:
         problem: its name.
         pairs: whether two texts belong together.
     """
-    return _HEAD + _READ[pairs] + _RUN + _SAY[problem]
+    read = _READ[pairs]
+    if problem == "token-classification":
+        read = read.replace("tokenizer(text, ", "tokenizer(text.split(), is_split_into_words=True, ")
+    return _HEAD + read + _RUN + _SAY[problem]

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, linear, sharing
 from evaluators.tasks.base import Encoded
+from evaluators.training.schedule import outputs_of
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, LayerUnits, Pruning
 
@@ -48,13 +49,13 @@ def first_order_importance(
     layers = torch.zeros(shape.layers)
     for batch, inputs in enumerate(encoded.batches(batch_size)):
         start = batch * batch_size
-        labels = torch.tensor(encoded.labels[start : start + batch_size], device=frozen.device)
+        some = encoded.take(range(len(encoded))[start : start + batch_size])
+        labels = torch.tensor(some.labels, device=frozen.device)
         gates = Masks.ones(shape, device=frozen.device)
         gates.heads.requires_grad_(), gates.layers.requires_grad_()
         with masked(frozen, gates):
-            logits = frozen(
-                **{name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
-            ).logits
+            found = frozen(**{name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()})
+        logits = outputs_of(some, found.logits)
         wanted = [gates.heads, gates.layers, *(parameter for layer in entering for parameter in layer)]
         of_heads, of_layers, *of_ffn = torch.autograd.grad(encoded.problem.losses(logits, labels).mean(), wanted)
         heads += of_heads.abs().cpu()

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, sharing
-from evaluators.problems.base import Problem
 from evaluators.tasks.base import Encoded
+from evaluators.training.schedule import outputs_of
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, Pruning
 from spaces.errors import RunError
@@ -52,14 +52,12 @@ def fisher_importance(
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
     for batch, inputs in enumerate(rows.batches(batch_size)):
         start = batch * batch_size
-        labels = torch.tensor(rows.labels[start : start + batch_size])
+        some = rows.take(range(len(rows))[start : start + batch_size])
         tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
-        for total, gradients in zip(
-            totals, _gradients(frozen, gates, tensors, labels.to(frozen.device), rows.problem), strict=True
-        ):
+        for total, gradients in zip(totals, _gradients(frozen, gates, tensors, some), strict=True):
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
-            progress(start + len(labels), len(rows))
+            progress(start + len(some), len(rows))
     for positions in sharing(frozen, anatomy.layers):
         for total in totals[:2]:
             total[positions] = total[positions].mean(0)
@@ -75,20 +73,18 @@ def _sampled(model: PreTrainedModel, encoded: Encoded, batch_size: int = 32) -> 
         for inputs in encoded.batches(batch_size):
             tensors = {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items()}
             found.append(model(**tensors).logits.cpu().numpy())
-    drawn = encoded.problem.drawn(np.concatenate(found), np.random.default_rng(0))
+    drawn = encoded.problem.drawn(encoded.outputs(found), np.random.default_rng(0))
     return replace(encoded, labels=tuple(tuple(each) if isinstance(each, list) else each for each in drawn.tolist()))
 
 
-def _gradients(
-    model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], labels: Tensor, problem: Problem
-) -> tuple[Tensor, ...]:
+def _gradients(model: PreTrainedModel, masks: Masks, inputs: dict[str, Tensor], rows: Encoded) -> tuple[Tensor, ...]:
     """Per example, the gradient of its loss by its gates: heads (L, B, H), neurons (L, B, F), layers (L, B)."""
-    own = masks.per_example(len(labels))
+    own, labels = masks.per_example(len(rows)), torch.tensor(rows.labels, device=model.device)
     gates = own.heads.requires_grad_(), own.neurons.requires_grad_(), own.layers.requires_grad_()
     with masked(model, own):
-        logits = model(**inputs).logits  # (B, C)
+        logits = outputs_of(rows, model(**inputs).logits)  # (B, ...)
     # An example's gates touch its own loss only, so the gradient of the sum holds every example's own.
-    return torch.autograd.grad(problem.losses(logits, labels).sum(), gates)
+    return torch.autograd.grad(rows.problem.losses(logits, labels).sum(), gates)
 
 
 def save_importance(path: Path, importance: Importance, weights_sha: str, calibration_sha: str) -> None:

@@ -129,6 +129,8 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     from transformers import AutoTokenizer, pipeline
 
     from evaluators.models import as_it_comes
+    from evaluators.problems.classes import CLASSIFICATION
+    from evaluators.problems.words import TokenClassification
     from evaluators.sentence_encoder import SentenceEncoder
     from evaluators.tasks.base import Encoded, Rows, encode
 
@@ -136,6 +138,7 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = as_it_comes(folder)
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+    of_words = type(model).__name__.endswith("ForTokenClassification")
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":
@@ -149,7 +152,8 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
         return np.asarray([[row[name] for name in classes] for row in scores], dtype=np.float32)
 
     def keep(texts: "Sequence[Text]") -> Kept:
-        rows = encode(Rows(tuple(texts), (0,) * len(texts)), tokenizer, longest) if texts else Encoded((), ())
+        problem = TokenClassification.reading(texts, classes) if of_words else CLASSIFICATION
+        rows = encode(Rows(tuple(texts), (), problem), tokenizer, longest) if texts else Encoded((), ())
 
         def answer(numbers: Sequence[int], batch_size: int) -> "Logits":
             with torch.inference_mode():
@@ -157,12 +161,12 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
                     {name: torch.from_numpy(values) for name, values in call.items()}
                     for call in rows.take(numbers).batches(1)
                 ]
-                return torch.cat([model(**call).logits for call in calls]).numpy()
+                return rows.take(numbers).outputs([model(**call).logits.numpy() for call in calls])
 
         return answer
 
-    if isinstance(model, SentenceEncoder):  # transformers has no pipeline that pools
-        return Model((), lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
+    if isinstance(model, SentenceEncoder) or of_words:  # transformers has no pipeline that pools, or shows all scores
+        return Model(classes if of_words else (), lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
     return Model(classes, of_texts, keep)
 
 

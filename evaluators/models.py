@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from logging import ERROR
@@ -15,7 +15,13 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from evaluators.anatomy import Anatomy
@@ -26,6 +32,7 @@ from evaluators.packaged import MODELS
 from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
+from evaluators.problems.words import TokenClassification
 from evaluators.sentence_encoder import SentenceEncoder, behind_the_encoder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
@@ -36,6 +43,10 @@ _HUB_SECONDS = 5
 # Settings of fine-tuning that came later: as long as they are off, what was fine-tuned before them is found again.
 _LATER = (("averaged", 1), ("consistency", 0.0))
 
+
+# How the classes of models end that say one thing of a row, and one of every word.
+_OF_ROWS, _OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
+_AUTO: Mapping[str, Any] = {_OF_ROWS: AutoModelForSequenceClassification, _OF_WORDS: AutoModelForTokenClassification}
 
 _ALTERNATIVES = f"Local models: {', '.join(MODELS)}, or a folder written by save_pretrained."
 
@@ -66,8 +77,8 @@ def load_classifier(
     trust_remote_code: bool = False,
     seed: int = 0,
 ) -> tuple[Any, Any]:
-    """A sequence classifier, or where vectors are asked for an encoder of sentences, in fp32 and evaluation mode, with
-    its tokenizer; from safetensors files only.
+    """A classifier of rows or words, or where vectors are asked for an encoder of sentences, in fp32 and
+    evaluation mode, with its tokenizer; from safetensors files only.
 
     Args:
         source: a folder, or an id of the Hub.
@@ -87,7 +98,8 @@ def load_classifier(
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = problem.problem_type
-    model, _ = _model(source, config, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
+    head = _head_of(problem)
+    model, _ = _model(source, config, head, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
     tokenizer = _tokenizer(source, trust_remote_code)
     if hasattr(model.config, "pad_token_id") and model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -105,9 +117,9 @@ def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, tr
     if problem == EMBEDDINGS:
         return True
     other = config.problem_type not in (None, problem.problem_type)  # older checkpoints do not say
-    if not _classifies(config) or other or config.num_labels != outputs:
+    if not _ends(config, head := _head_of(problem)) or other or config.num_labels != outputs:
         return False
-    _, complete = _model(source, config, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
+    _, complete = _model(source, config, head, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
     return complete
 
 
@@ -130,12 +142,11 @@ def own_classes(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...
 def as_it_comes(folder: Path) -> Any:
     """The model of a local checkpoint in fp32 and evaluation mode: a classifier, else an encoder of sentences."""
     config = AutoConfig.from_pretrained(folder)
-    if not _classifies(config):
+    head = next((each for each in _AUTO if _ends(config, each)), None)
+    if head is None:
         return _encoder(str(folder), config, trust_remote_code=False)
     with quiet():
-        return AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
-        ).eval()
+        return _AUTO[head].from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
 def weights_sha256(model: Any) -> str:
@@ -219,8 +230,12 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         whole.rename(folder)
 
 
-def _classifies(config: Any) -> bool:
-    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+def _head_of(problem: Problem) -> str:
+    return _OF_WORDS if isinstance(problem, TokenClassification) else _OF_ROWS
+
+
+def _ends(config: Any, head: str) -> bool:
+    return any(name.endswith(head) for name in config.architectures or ())
 
 
 def _config(source: str, trust_remote_code: bool) -> Any:
@@ -229,12 +244,12 @@ def _config(source: str, trust_remote_code: bool) -> Any:
 
 
 def _model(
-    source: str, config: Any, trust_remote_code: bool, *, seed: int, ignore_mismatched_sizes: bool
+    source: str, config: Any, head: str, trust_remote_code: bool, *, seed: int, ignore_mismatched_sizes: bool
 ) -> tuple[Any, bool]:
     """The classifier, and whether its checkpoint has all the weights; those it lacks are drawn from `seed`."""
     with _loading(source) as options, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = _AUTO[head].from_pretrained(
             source,
             config=config,
             dtype=torch.float32,

@@ -25,7 +25,7 @@ people, robustness to texts made to mislead it, calibration of its probabilities
 above. It has whatever biases its original has, and compression may add to them: compare both on your own rows
 (`paretoformer diff`) before it decides about anybody."""
 # What the Hub calls a problem, and those of our metrics that it calls otherwise.
-_PIPELINES = {"embeddings": "sentence-similarity"}
+_PIPELINES = {"embeddings": "sentence-similarity", "token-classification": "token-classification"}
 _METRIC_IDS = {
     "f1_micro": "f1",
     "f1_macro": "f1",

@@ -41,7 +41,13 @@ class SplitSizes(Section):
 
 
 # By problem the metric that it is judged by, unless told otherwise.
-METRICS = {"classification": "accuracy", "multi-label": "f1_micro", "regression": "spearman", "embeddings": "cosine"}
+METRICS = {
+    "classification": "accuracy",
+    "multi-label": "f1_micro",
+    "regression": "spearman",
+    "token-classification": "f1",
+    "embeddings": "cosine",
+}
 
 
 class TaskConfig(Section):
@@ -62,7 +68,9 @@ class TaskConfig(Section):
     pair: str | None = None
     label: str = "label"
     slice: str | None = None
-    problem: Literal["classification", "multi-label", "regression", "embeddings"] = "classification"
+    problem: Literal["classification", "multi-label", "regression", "token-classification", "embeddings"] = (
+        "classification"
+    )
     metric: str = ""
     goal: Literal["max", "min"] = "max"
     splits: SplitSizes = SplitSizes()

@@ -131,8 +131,8 @@ def _refuse_for_torch(member: MemberFigures, design: Mapping[str, Any]) -> None:
     cure = "Leave --as out, or pick another member."
     if member.decoded is None or member.kind != "single":
         raise RunError(f"{member.key} is a {member.kind}: --as torch writes single models. {cure}")
-    if design.get("problem") == "embeddings":
-        raise RunError(f"{member.key} gives vectors: --as torch writes classifiers. {cure}")
+    if (problem := design.get("problem")) in ("embeddings", "token-classification"):
+        raise RunError(f"{member.key} is of {problem}: --as torch writes classifiers of whole texts. {cure}")
     kinds = Attention.from_decoded(member.decoded).layers
     others = sorted({str(kind) for kind in kinds if kind is not None and kind.name not in (SOFT, NONE)})
     if others:

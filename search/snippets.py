@@ -13,6 +13,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 logits = model(**tokenizer({texts}, truncation=True, return_tensors="pt")).logits
 print(logits)
 """
+_OPTIMUM_OF_WORDS = _OPTIMUM.replace("SequenceClassification", "TokenClassification")
 _CROSS_ENCODER = """\
 import torch
 from sentence_transformers import CrossEncoder
@@ -79,7 +80,8 @@ def snippets(name: str, design: Mapping[str, Any], *, torch: bool, pushed: bool)
     if problem == "embeddings":
         code = _SENTENCE_TRANSFORMER.format(name=name)
         return (Snippet("sentence-transformers", sentence_transformers, code),)
-    found = [Snippet("optimum", '"optimum-onnx[onnxruntime]"', _OPTIMUM.format(name=name, texts=texts))]
+    optimum = _OPTIMUM_OF_WORDS if problem == "token-classification" else _OPTIMUM
+    found = [Snippet("optimum", '"optimum-onnx[onnxruntime]"', optimum.format(name=name, texts=texts))]
     if pairs:
         found.append(Snippet("sentence-transformers", sentence_transformers, _CROSS_ENCODER.format(name=name)))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -25,20 +26,24 @@ from evaluators.problems.base import (
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.labels import MULTI_LABEL
 from evaluators.problems.value import Regression
+from evaluators.problems.words import TokenClassification
 from evaluators.tasks.base import Encoded, Rows
 from search.certificate import non_inferiority_of_losses
 
 VALUES = Regression(scale=2.0)
-PROBLEMS: dict[str, tuple[Problem, int]] = {
-    "classification": (CLASSIFICATION, 3),
-    "multi-label": (MULTI_LABEL, 4),
-    "regression": (VALUES, 1),
+NAMES = TokenClassification(("O", "B-org", "I-org", "B-per", "I-per"), words=6)
+# With the shape of a row's outputs.
+PROBLEMS: dict[str, tuple[Problem, tuple[int, ...]]] = {
+    "classification": (CLASSIFICATION, (3,)),
+    "multi-label": (MULTI_LABEL, (4,)),
+    "regression": (VALUES, (1,)),
+    "token-classification": (NAMES, (6, 5)),
 }
 
 
-def draw(problem: Problem, width: int, rows: int = 60, seed: int = 0) -> tuple[Outputs, np.ndarray]:
+def draw(problem: Problem, shape: Sequence[int], rows: int = 60, seed: int = 0) -> tuple[Outputs, np.ndarray]:
     rng = np.random.default_rng(seed)
-    outputs = rng.normal(size=(rows, width)).astype(np.float32)
+    outputs = rng.normal(size=(rows, *shape)).astype(np.float32)
     noisy = outputs + rng.normal(size=outputs.shape).astype(np.float32)
     return outputs, problem.predictions(noisy)
 
@@ -48,23 +53,23 @@ class TestEvery:
     """Whatever a problem is, the rest of the project counts on this."""
 
     def test_the_same_answers_are_alike_and_nothing_apart(self, name: str) -> None:
-        problem, width = PROBLEMS[name]
-        outputs, _ = draw(problem, width)
+        problem, shape = PROBLEMS[name]
+        outputs, _ = draw(problem, shape)
         assert agreement(problem, outputs, outputs) == 1
         assert mean_divergence(problem, outputs, outputs) == 0
 
     def test_divergences_are_positive_and_grow_with_a_change(self, name: str) -> None:
-        problem, width = PROBLEMS[name]
-        (outputs, _), (other, _) = draw(problem, width), draw(problem, width, seed=1)
+        problem, shape = PROBLEMS[name]
+        (outputs, _), (other, _) = draw(problem, shape), draw(problem, shape, seed=1)
         some, more = (row_divergences(problem, outputs, outputs + share * other) for share in (0.1, 1.0))
         assert (some > 0).all()
         assert more.mean() > 10 * some.mean()
 
     def test_perfect_predictions_have_the_best_figure_and_a_worse_model_drops(self, name: str) -> None:
-        problem, width = PROBLEMS[name]
-        outputs, _ = draw(problem, width)
+        problem, shape = PROBLEMS[name]
+        outputs, _ = draw(problem, shape)
         labels = problem.predictions(outputs)
-        worse = outputs + draw(problem, width, seed=2)[0]
+        worse = outputs + draw(problem, shape, seed=2)[0]
         for metric_name in problem.metrics:
             metric = Metric.named(metric_name, problem)
             assert metric.of(outputs, labels) == pytest.approx(0 if metric_name.startswith("neg_") else 1)
@@ -73,8 +78,8 @@ class TestEvery:
             assert drop > 0
 
     def test_losses_of_rows_without_a_label_are_nothing(self, name: str) -> None:
-        problem, width = PROBLEMS[name]
-        outputs, truth = draw(problem, width, rows=3)
+        problem, shape = PROBLEMS[name]
+        outputs, truth = draw(problem, shape, rows=3)
         known: list[Label] = [tuple(label) if isinstance(label, list) else label for label in truth.tolist()]
         rows = Rows(("a", "b", "c"), tuple(known), problem).joined(["d"])
         labels = np.asarray(rows.labels)
@@ -91,8 +96,8 @@ class TestEvery:
         assert {problem: 1}[problem] == 1
 
     def test_one_answer_to_everything_is_collapsed(self, name: str) -> None:
-        problem, width = PROBLEMS[name]
-        outputs, _ = draw(problem, width)
+        problem, shape = PROBLEMS[name]
+        outputs, _ = draw(problem, shape)
         assert collapsed(problem, np.repeat(outputs[:1], 5, axis=0))
         assert not collapsed(problem, outputs)
 
@@ -123,7 +128,7 @@ def test_divergences_of_labels_and_numbers_are_those_of_distributions() -> None:
 
 
 def test_metrics_of_several_labels_are_those_of_scikit_learn() -> None:
-    outputs, labels = draw(MULTI_LABEL, 4)
+    outputs, labels = draw(MULTI_LABEL, (4,))
     predictions = MULTI_LABEL.predictions(outputs)
     for name, average in (("f1_micro", "micro"), ("f1_macro", "macro")):
         assert Metric.named(name, MULTI_LABEL)(labels, predictions) == pytest.approx(
@@ -151,7 +156,7 @@ def test_a_metric_to_be_small_is_negated_once() -> None:
 
 def test_row_drops_of_a_mean_over_rows_are_its_terms() -> None:
     """The jackknife gives back what is averaged: for exact matches 1, 0 or -1."""
-    (base, labels), (other, _) = draw(MULTI_LABEL, 2), draw(MULTI_LABEL, 2, seed=3)
+    (base, labels), (other, _) = draw(MULTI_LABEL, (2,)), draw(MULTI_LABEL, (2,), seed=3)
     metric = Metric.named("exact", MULTI_LABEL)
     right = [(MULTI_LABEL.predictions(each) == labels).all(-1).astype(float) for each in (base, other)]
     np.testing.assert_allclose(row_drops(metric, base, other, labels), right[0] - right[1], atol=1e-9)
@@ -159,7 +164,7 @@ def test_row_drops_of_a_mean_over_rows_are_its_terms() -> None:
 
 def test_row_drops_estimate_the_drop_and_its_error() -> None:
     """Against the bootstrap, for a metric that is no mean over rows."""
-    (base, labels), (other, _) = draw(VALUES, 1, rows=400), draw(VALUES, 1, rows=400, seed=5)
+    (base, labels), (other, _) = draw(VALUES, (1,), rows=400), draw(VALUES, (1,), rows=400, seed=5)
     mixed, metric = base + 0.3 * other, Metric.named("spearman", VALUES)
     drop, low, high = paired_drop(metric, base, mixed, labels)
     terms = row_drops(metric, base, mixed, labels)
@@ -184,6 +189,6 @@ def test_certificates_on_correlations_are_wrong_as_seldom_as_they_say() -> None:
 
 
 def test_intervals_of_several_labels_hold_the_figure() -> None:
-    outputs, labels = draw(MULTI_LABEL, 4, rows=200)
+    outputs, labels = draw(MULTI_LABEL, (4,), rows=200)
     figure = score(Metric.named("f1_micro", MULTI_LABEL), outputs, labels)
     assert figure.low < figure.value < figure.high

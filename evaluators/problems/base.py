@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # processes that time a model read rows, and few of them need torch
     from torch import Tensor
 
-Outputs: TypeAlias = NDArray[np.floating[Any]]  # (rows, ...), a model's `logits`
+Outputs: TypeAlias = NDArray[np.floating[Any]]  # (rows, ...), a model's `logits`, as Encoded.outputs puts them together
 Labels: TypeAlias = NDArray[Any]  # (rows, ...)
 Predictions: TypeAlias = NDArray[Any]  # (rows, ...), comparable with labels
 Label: TypeAlias = int | float | tuple[int, ...]  # of one row, in plain numbers
@@ -22,7 +22,8 @@ class Problem(Hashable, Protocol):
 
     Attributes:
         name: as in `task.problem`.
-        problem_type: what `transformers` calls it.
+        problem_type: what `transformers` calls it, if it has a name for it.
+        words: of the longest row, where each of a row's words is spoken of; 0 where rows are.
         metrics: by name, of labels and predictions; the first one is the default.
     """
 
@@ -30,7 +31,10 @@ class Problem(Hashable, Protocol):
     def name(self) -> str: ...
 
     @property
-    def problem_type(self) -> str: ...
+    def problem_type(self) -> str | None: ...
+
+    @property
+    def words(self) -> int: ...
 
     @property
     def metrics(self) -> Mapping[str, Function]: ...

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Classification:
 
     name: str = "classification"
     problem_type: str = "single_label_classification"
+    words: ClassVar[int] = 0
 
     @property
     def metrics(self) -> Mapping[str, Function]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Embeddings:
 
     name: str = "embeddings"
     problem_type: str = "embeddings"
+    words: ClassVar[int] = 0
 
     @property
     def metrics(self) -> Mapping[str, Function]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class MultiLabel:
 
     name: str = "multi-label"
     problem_type: str = "multi_label_classification"
+    words: ClassVar[int] = 0
 
     @property
     def metrics(self) -> Mapping[str, Function]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class Regression:
     scale: float = 1.0
     name: str = "regression"
     problem_type: str = "regression"
+    words: ClassVar[int] = 0
 
     @property
     def metrics(self) -> Mapping[str, Function]:

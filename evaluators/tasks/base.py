@@ -106,19 +106,21 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Encoded:
     """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids.
-    The rest is as in Rows."""
+    `words`, where a problem speaks of them, are the places of their first tokens, (words,) per row, -1 where there is
+    no such word or it was cut off. The rest is as in Rows."""
 
     inputs: tuple[Inputs, ...]
     labels: tuple[Label, ...]
     pad_id: int = 0
     problem: Problem = CLASSIFICATION
     slices: tuple[str, ...] = ()
+    words: tuple[NDArray[np.int64], ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, n: int | None) -> "Encoded":
-        return replace(self, inputs=self.inputs[:n], labels=self.labels[:n], slices=self.slices[:n])
+        return self.take(range(len(self))[:n])
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
@@ -127,6 +129,7 @@ class Encoded:
             inputs=tuple(self.inputs[i] for i in indices),
             labels=_taken(self.labels, indices),
             slices=_taken(self.slices, indices),
+            words=_taken(self.words, indices),
         )
 
     def labelled(self) -> "Encoded":
@@ -156,6 +159,15 @@ class Encoded:
         """Rows in order as padded batches: per input (B, T) with T the longest row; padding is masked."""
         return [_pad(self.inputs[start : start + size], self.pad_id) for start in range(0, len(self.inputs), size)]
 
+    def outputs(self, batches: Sequence[Outputs]) -> Outputs:
+        """What a model says of the rows, from its answers to all their batches in order, each (B, ...). Where words are
+        spoken of, these are (B, T, classes), and come out for words' first tokens, (rows, words, classes), else 0."""
+        if not self.words:
+            return np.concatenate(batches)
+        words, tokens = np.stack(self.words), max(batch.shape[1] for batch in batches)
+        found = np.concatenate([np.pad(batch, ((0, 0), (0, tokens - batch.shape[1]), (0, 0))) for batch in batches])
+        return np.asarray(found[np.arange(len(words))[:, None], words.clip(min=0)] * (words >= 0)[..., None])
+
 
 def parted(text: Text) -> tuple[str, ...]:
     """A text alone, or both of a pair."""
@@ -166,17 +178,31 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise at real lengths.
 
     Token types are kept where rows are pairs and the tokenizer tells the two apart: else models fill in the same zeros.
+    Words, where the problem speaks of them, are what white space parts.
 
     Args:
         rows: texts and labels.
         tokenizer: of `transformers`.
         max_length: tokens beyond it are cut.
     """
-    parts = [list(part) for part in zip(*map(parted, rows.texts), strict=True)] or [[]]
-    columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False)
+    parts: list[list[Any]] = [list(part) for part in zip(*map(parted, rows.texts), strict=True)] or [[]]
+    split = rows.problem.words > 0
+    if split:
+        parts = [[text.split() for text in part] for part in parts]
+    columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False, is_split_into_words=split)
     names = [*_ALWAYS, *([TYPES] if len(parts) > 1 and TYPES in columns else [])]
     inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
-    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem, rows.slices)
+    words = tuple(_first_tokens(columns.word_ids(row), rows.problem.words) for row in range(len(rows) if split else 0))
+    return Encoded(inputs, rows.labels, tokenizer.pad_token_id or 0, rows.problem, rows.slices, words)
+
+
+def _first_tokens(word_ids: Sequence[int | None], words: int) -> NDArray[np.int64]:
+    """From the word of each token, the first token of each word; -1: it has none."""
+    found = np.full(words, -1)
+    for token, word in reversed(list(enumerate(word_ids))):
+        if word is not None and word < words:
+            found[word] = token
+    return found
 
 
 def _taken(values: tuple[_T, ...], indices: Sequence[int]) -> tuple[_T, ...]:

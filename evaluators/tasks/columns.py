@@ -16,6 +16,7 @@ from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.labels import MULTI_LABEL
 from evaluators.problems.value import Regression
+from evaluators.problems.words import IGNORED, OF_WORDS, TokenClassification, order
 from evaluators.tasks.base import Splits, Text
 from evaluators.tasks.splits import DEFAULT_SIZES, FEWEST_ROWS, SplitSizes, split
 from spaces.errors import ConfigError, DataError
@@ -24,7 +25,7 @@ _FEWEST_PER_CLASS = 5  # one for each split
 _STRATA = 5
 # Combinations of labels that fewer rows have are put together when rows are shared out.
 _RARE = 25
-PROBLEMS = ("classification", "multi-label", "regression", "embeddings")
+PROBLEMS = ("classification", "multi-label", "regression", OF_WORDS, "embeddings")
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ def labelled_texts(
     """Check every row and bring its label into plain numbers.
 
     Args:
-        texts: one per row; must be strings.
+        texts: one per row; must be strings or, where words are labelled, lists of them.
         labels: classes as strings, integers or booleans, which are sorted, as numbers if all are integers; several
-            labels of a row as a list, or as a text that parts them by `|`; numbers.
+            labels of a row as a list, or as a text that parts them by `|`; one for each word as a list, or as a text
+            that parts them by blanks; numbers.
         source: what the messages call the rows' origin.
         names: classes of integer labels, where the source knows them.
         seconds: second texts, where rows are pairs.
@@ -137,6 +139,8 @@ def labelled_texts(
             any rows.
         ConfigError: no such problem.
     """
+    if problem == OF_WORDS:
+        texts = [_sentence(words, row, source) for row, words in enumerate(texts, start=1)]
     for column in (texts, *([] if seconds is None else [seconds])):
         for row, text in enumerate(column, start=1):
             if not isinstance(text, str) or not text.strip():
@@ -150,6 +154,8 @@ def labelled_texts(
         return LabelledTexts(read, (), (), EMBEDDINGS)
     if problem == "regression":
         return _numbers(read, labels, source)
+    if problem == OF_WORDS:
+        return _of_words(read, labels, source, names)
     if problem == "multi-label":
         return _several(read, labels, source, names)
     if problem not in PROBLEMS:
@@ -195,6 +201,27 @@ def _several(
     return LabelledTexts(texts, there, _shown(classes, names), MULTI_LABEL, strata)
 
 
+def _of_words(
+    texts: tuple[Text, ...], labels: Sequence[object], source: str, names: Sequence[str] | None
+) -> LabelledTexts:
+    rows = [
+        _labels_of_words(label, str(text), row, source)
+        for row, (text, label) in enumerate(zip(texts, labels, strict=True), start=1)
+    ]
+    counts = Counter(label for row in rows for label in set(row))
+    shown = {key: _shown([key], names)[0] for key in counts}
+    keys = sorted(counts, key=lambda key: order(shown[key]))
+    if len(keys) < 2:
+        raise DataError(f"{source}: every word has the label {keys[0]!r}. There must be at least two to tell apart.")
+    numbers, longest = {key: place for place, key in enumerate(keys)}, max(map(len, rows))
+    classes = tuple(shown[key] for key in keys)
+    found = tuple((*(numbers[key] for key in row), *[IGNORED] * (longest - len(row))) for row in rows)
+    there = [frozenset(row) for row in rows]
+    common = {each: place for place, (each, n) in enumerate(Counter(there).most_common(), start=1) if n >= _RARE}
+    strata = tuple(common.get(each, 0) for each in there)
+    return LabelledTexts(texts, found, classes, TokenClassification(classes, longest), strata)
+
+
 def _numbers(texts: tuple[Text, ...], labels: Sequence[object], source: str) -> LabelledTexts:
     values = tuple(_number_of(label, row, source) for row, label in enumerate(labels, start=1))
     if min(values) == max(values):
@@ -222,6 +249,30 @@ def check_columns(wanted: dict[str, str], found: Sequence[str], source: str) -> 
 
 def _shown(classes: Sequence[str], names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names[int(key)] if names else key for key in classes)
+
+
+def _sentence(words: object, row: int, source: str) -> object:
+    """A row's words as a text that white space parts into just them; whatever is no list stays as it is."""
+    if not isinstance(words, list | tuple):
+        return words
+    for word in words:
+        if not isinstance(word, str) or len(word.split()) != 1:
+            raise DataError(f"{source}: row {row} has the word {word!r}; words are texts without blanks.")
+    return " ".join(words)
+
+
+def _labels_of_words(labels: object, text: str, row: int, source: str) -> list[str]:
+    """The names of the labels of a row's words, in their order."""
+    given = labels.split() if isinstance(labels, str) else labels
+    if not isinstance(given, list | tuple):
+        raise DataError(
+            f"{source}: row {row} has the labels {labels!r}; write a list, or a text that parts them by blanks."
+        )
+    if len(given) != len(text.split()):
+        raise DataError(
+            f"{source}: row {row} has {len(text.split())} words and {len(given)} labels; give one for each."
+        )
+    return [class_of(label, row, source) for label in given]
 
 
 def _labels_of(label: object, row: int, source: str) -> frozenset[str]:

@@ -20,6 +20,7 @@ from evaluators.training.schedule import (
     in_bf16,
     in_parts,
     length_batches,
+    outputs_of,
     seeded,
 )
 
@@ -129,7 +130,8 @@ def _loss(model: Any, rows: Encoded, device: str, half: bool, consistency: float
     labels = torch.cat([torch.tensor(rows.labels, device=device)] * times)  # (times * B, ...)
     inputs = {name: values.repeat(times, 1) for name, values in as_batch(rows, device).items()}
     with in_bf16(device, half):
-        logits = model(**inputs).logits.float()  # (times * B, C)
+        answers = model(**inputs).logits.float().chunk(times)  # (B, C), or (B, T, C) where words are spoken of
+    logits = torch.cat([outputs_of(rows, each) for each in answers])
     loss = rows.problem.losses(logits, labels).mean()
     return loss + consistency * _apart(rows.problem, *logits.chunk(2)) if consistency else loss
 

@@ -12,7 +12,7 @@ from evaluators.anatomy import layer_names
 from evaluators.problems.base import agreement, mean_divergence
 from evaluators.tasks.base import Encoded
 from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
-from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts
+from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts, outputs_of
 from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
 from evaluators.transforms.attention import attends_softly
 from evaluators.transforms.compress import selected
@@ -80,7 +80,8 @@ class Pupil:
         inputs = as_batch(rows, self._device)
         with in_bf16(self._device, self._half), observed(self._model, self._hidden, self._attention) as answers:
             found = answers(inputs)
-        own = replace(found, logits=found.logits.float(), hidden={i: self._fit(i, s) for i, s in found.hidden.items()})
+        logits = outputs_of(rows, found.logits.float())
+        own = replace(found, logits=logits, hidden={i: self._fit(i, s) for i, s in found.hidden.items()})
         theirs = self._teacher.answers(
             batch, inputs, [self._map[i] for i in self._hidden], [self._map[i] for i in found.attention]
         )
@@ -99,7 +100,8 @@ class Pupil:
         order = sorted(rows, key=self._rows.lengths.__getitem__)
         parts = [order[start : start + _EXAM_BATCH] for start in range(0, len(order), _EXAM_BATCH)]
         with torch.no_grad():
-            logits = torch.cat([self._answers(part).logits for part in parts]).cpu().numpy()
+            answers = [outputs_of(self._rows.take(part), self._answers(part).logits) for part in parts]
+        logits = torch.cat(answers).cpu().numpy()
         if not np.isfinite(logits).all():
             raise ConfigError("Training diverged: the student's logits are no longer finite. Lower learning_rate.")
         original = self._teacher.logits[order].cpu().numpy()
@@ -126,7 +128,7 @@ class Pupil:
             return None
         longest = max(range(len(self._rows)), key=self._rows.lengths.__getitem__)
         found = self._answers([longest], [last])
-        (gradient,) = torch.autograd.grad(found.logits[:, 0].sum(), found.hidden[last])  # (1, T, width)
+        (gradient,) = torch.autograd.grad(found.logits[..., 0].sum(), found.hidden[last])  # (1, T, width)
         return None if gradient[:, 1:].any() else last
 
     def _check(self, layers: int) -> None:

@@ -113,6 +113,15 @@ def as_batch(rows: Encoded, device: str) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
 
 
+def outputs_of(rows: Encoded, logits: Tensor) -> Tensor:
+    """As `Encoded.outputs`, of one batch (B, ...)."""
+    if not rows.words:
+        return logits
+    words = torch.from_numpy(np.stack(rows.words)).to(logits.device)  # (B, words)
+    found = logits[torch.arange(len(words), device=logits.device)[:, None], words.clamp(min=0)]
+    return found * (words >= 0)[..., None]
+
+
 def bf16_is_faster(device: str) -> bool:
     """Whether a matrix product of a small encoder's size gains at least a fifth from bfloat16 on this machine."""
     if torch.device(device).type == "cuda":

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import attention_names, layer_names
 from evaluators.anatomy import states as states_of
 from evaluators.tasks.base import Encoded
-from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16
+from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, outputs_of
 
 EMBEDDINGS = -1  # as the index of a layer: what enters the first one
 _STATES = 4 * 2**30  # bytes
@@ -158,9 +158,10 @@ class Teacher:
         with torch.no_grad(), observed(model, *wanted) as answers:
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
-                inputs = as_batch(rows.take(batch), device)
+                these = rows.take(batch)
+                inputs = as_batch(these, device)
                 found = answers(inputs)
-                parts.append(found.logits.float())
+                parts.append(outputs_of(these, found.logits.float()))
                 cache.keep(batch, inputs["attention_mask"].bool(), found)
                 if progress is not None:
                     progress(start + len(batch), len(rows))

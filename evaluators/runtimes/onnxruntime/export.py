@@ -94,8 +94,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     """The graph of a copy of `model` in fp32; nodes are named after modules: `/model/bert/pooler/dense/Gemm`.
 
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
-    size), or `pixel_values` where the model takes images; the output is `logits` and, of an encoder of sentences, the
-    tokens' states (STATES), which loaders that pool by themselves ask for.
+    size), or `pixel_values` where the model takes images; the output is `logits`, of a classifier of words those of all
+    tokens, and, of an encoder of sentences, the tokens' states (STATES), which loaders that pool by themselves ask for.
 
     Raises:
         ModelError: the model reads something else.
@@ -111,7 +111,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     names += [TYPES] if types else []
     image = names == ["pixel_values"]
     axes = {name: {0: _BATCH} if image else {0: _BATCH, 1: _TOKENS} for name in names}
-    outputs = {"logits": {0: _BATCH}}
+    of_words = type(model).__name__.endswith("ForTokenClassification")
+    outputs = {"logits": {0: _BATCH, 1: _TOKENS} if of_words else {0: _BATCH}}
     outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
