@@ -11,9 +11,21 @@ from typing import Any
 def optimum(folder: str, texts: list[Any]) -> Any:
     """Logits of optimum's model for sequence classification, text by text; a text may be a pair."""
     from optimum.onnxruntime import ORTModelForSequenceClassification
+
+    return _of_optimum(ORTModelForSequenceClassification, folder, texts)
+
+
+def optimum_of_words(folder: str, texts: list[Any]) -> Any:
+    """Logits of optimum's model for token classification, text by text."""
+    from optimum.onnxruntime import ORTModelForTokenClassification
+
+    return _of_optimum(ORTModelForTokenClassification, folder, texts)
+
+
+def _of_optimum(kind: Any, folder: str, texts: list[Any]) -> Any:
     from transformers import AutoTokenizer
 
-    model, tokenizer = ORTModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     read = [tokenizer(*([text] if isinstance(text, str) else text), return_tensors="np") for text in texts]
     return [model(**inputs).logits[0].tolist() for inputs in read]
 
@@ -37,7 +49,7 @@ def cross_encoder(folder: str, texts: list[Any]) -> Any:
     return model.predict(texts, batch_size=1, activation_fn=torch.nn.Identity()).tolist()
 
 
-LOADERS = {each.__name__: each for each in (optimum, sentence_transformers, cross_encoder)}
+LOADERS = {each.__name__: each for each in (optimum, optimum_of_words, sentence_transformers, cross_encoder)}
 
 if __name__ == "__main__":
     loader, model_folder, questions = sys.argv[1:]

@@ -17,6 +17,7 @@ from evaluators.models import load_classifier
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.value import Regression
+from evaluators.problems.words import TokenClassification
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from evaluators.tasks.base import Rows
 from evaluators.transforms.base import build
@@ -29,6 +30,7 @@ from tests.benchmarks.peer_environments import ensure_environment, run
 from tests.tiny_task import GOOD, write_encoder
 
 TEXTS = ["warm funny film", "the plot", "a dull cold scene with a story and the very empty cast"]
+NAMES = TokenClassification(("O", "B-per", "I-per"), words=3)
 PAIRS = [("warm film", "dull plot"), ("a story", "the story"), (" ".join(GOOD), "scene")]
 
 
@@ -80,6 +82,11 @@ class TestLoaders:
         folder = exported(tmp_path, CLASSIFICATION, ("no", "yes"), 32, pairs=True)
         np.testing.assert_allclose(theirs("optimum", folder, list(PAIRS)), own(folder, list(PAIRS)), atol=1e-5)
 
+    def test_optimum_labels_words(self, tmp_path: Path) -> None:
+        folder = exported(tmp_path, NAMES, NAMES.classes, 32)
+        (found,) = theirs("optimum_of_words", folder, TEXTS[:1])
+        np.testing.assert_allclose(found[1:-1], own(folder, TEXTS[:1])[0], atol=1e-5)  # each word is one token
+
     @pytest.mark.parametrize("bits", [32, 8])
     def test_sentence_transformers_gives_the_same_vectors(self, tmp_path: Path, bits: int) -> None:
         folder = exported(tmp_path, EMBEDDINGS, (), bits)
@@ -90,9 +97,10 @@ class TestLoaders:
         scores = theirs("cross_encoder", folder, list(PAIRS))
         np.testing.assert_allclose(scores, own(folder, list(PAIRS))[:, 0], atol=1e-5)
 
-    @pytest.mark.parametrize("kind", ["texts", "pairs", "embeddings"])
+    @pytest.mark.parametrize("kind", ["texts", "pairs", "words", "embeddings"])
     def test_the_lines_of_the_card_run_as_they_are(self, tmp_path: Path, kind: str) -> None:
-        problem, classes = (EMBEDDINGS, ()) if kind == "embeddings" else (CLASSIFICATION, ("no", "yes"))
+        problem: Any = {"embeddings": EMBEDDINGS, "words": NAMES}.get(kind, CLASSIFICATION)
+        classes = {"embeddings": (), "words": NAMES.classes}.get(kind, ("no", "yes"))
         folder = exported(tmp_path, problem, classes, 32, pairs=kind == "pairs")
         text: Any = ("A text.", "Another one.") if kind == "pairs" else "A text."
         design = json.loads((folder / "design.json").read_text())
@@ -103,7 +111,10 @@ class TestLoaders:
             left = "vectors" if kind == "embeddings" else "logits"
             script.write_text(f"{snippet.code}\nimport json\nprint(json.dumps({left}.tolist()))")
             printed = run([str(ensure_environment("loaders", print)), str(script)]).splitlines()[-1]
-            np.testing.assert_allclose(json.loads(printed), own(folder, [text]), atol=1e-5, err_msg=snippet.loader)
+            found = np.array(json.loads(printed))
+            if kind == "words":
+                found = found[:, 1:3]  # behind the first special token, the words' first tokens
+            np.testing.assert_allclose(found, own(folder, [text]), atol=1e-5, err_msg=snippet.loader)
 
 
 def test_vectors_are_those_of_the_encoder_with_its_pooling(tmp_path: Path) -> None:
@@ -133,10 +144,10 @@ def test_states_are_those_of_the_last_layer_that_stays(tmp_path: Path, gone: tup
     np.testing.assert_allclose(states, expected.hidden_states[-1].detach(), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["classification", "pairs", "multi-label", "regression", "embeddings"])
+@pytest.mark.parametrize("kind", ["classification", "pairs", "multi-label", "regression", "words", "embeddings"])
 def test_the_example_beside_a_model_answers_as_predict_does(tmp_path: Path, kind: str) -> None:
-    problem: Any = {"regression": Regression(), "embeddings": EMBEDDINGS}.get(kind, CLASSIFICATION)
-    classes = {"regression": ("value",), "embeddings": ()}.get(kind, ("bad", "fair", "good"))
+    problem: Any = {"regression": Regression(), "embeddings": EMBEDDINGS, "words": NAMES}.get(kind, CLASSIFICATION)
+    classes = {"regression": ("value",), "embeddings": (), "words": NAMES.classes}.get(kind, ("bad", "fair", "good"))
     folder = exported(tmp_path, problem, classes, 32, pairs=kind == "pairs")
     asked = list(PAIRS[0]) if kind == "pairs" else [TEXTS[0]]
     done = subprocess.run(
@@ -144,7 +155,11 @@ def test_the_example_beside_a_model_answers_as_predict_does(tmp_path: Path, kind
     )
     assert done.returncode == 0, done.stderr
     answers = own(folder, [tuple(asked)] if kind == "pairs" else asked)[0]
-    if kind in ("regression", "embeddings"):
+    if kind == "words":
+        labels = [NAMES.classes[index] for index in answers.argmax(-1)]
+        expected = [f"{word} {label}" for word, label in zip(TEXTS[0].split(), labels, strict=True)]
+        assert done.stdout.splitlines() == expected
+    elif kind in ("regression", "embeddings"):
         said = np.array([float(part.strip("[],")) for part in done.stdout.split() if part.strip("[],")][: len(answers)])
         np.testing.assert_allclose(said, answers, atol=1e-3)
     else:
