@@ -55,6 +55,9 @@ MaxDisagreement = Annotated[
 MaxFlips = Annotated[str | None, typer.Option(help="Rows that only the original may have right: 1% of all.")]
 MaxClassDrop = Annotated[str | None, typer.Option(help="Accuracy that any class may lose: 2pt.")]
 MaxSliceDrop = Annotated[str | None, typer.Option(help="Accuracy that any group of task.slice may lose: 2pt.")]
+MaxCalibration = Annotated[
+    str | None, typer.Option("--max-calibration-rise", help="Points that the expected calibration error may rise: 2pt.")
+]
 Trials = Annotated[int | None, typer.Option(help="Designs to evaluate in all.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop searching after 90s, 10m or 2h.")]
 Confidence = Annotated[float | None, typer.Option(help="Confidence of the certificate.")]
@@ -101,6 +104,7 @@ def search(
     max_negative_flips: MaxFlips = None,
     max_class_drop: MaxClassDrop = None,
     max_slice_drop: MaxSliceDrop = None,
+    max_calibration_rise: MaxCalibration = None,
     confidence: Confidence = None,
     target: Targets = None,
     trials: Trials = None,
@@ -149,6 +153,7 @@ def search(
         "limits.negative_flips": max_negative_flips,
         "limits.class_drop": max_class_drop,
         "limits.slice_drop": max_slice_drop,
+        "limits.calibration_rise": max_calibration_rise,
         "confidence": confidence,
         "target": _targets(target),
         "search.trials": trials,
@@ -197,6 +202,7 @@ def resume(
     max_negative_flips: MaxFlips = None,
     max_class_drop: MaxClassDrop = None,
     max_slice_drop: MaxSliceDrop = None,
+    max_calibration_rise: MaxCalibration = None,
     recover: Annotated[int | None, typer.Option(help="Structures to distil from the original.", min=0)] = None,
     cascades: Cascades = None,
 ) -> None:
@@ -218,6 +224,7 @@ def resume(
         "limits.negative_flips": max_negative_flips,
         "limits.class_drop": max_class_drop,
         "limits.slice_drop": max_slice_drop,
+        "limits.calibration_rise": max_calibration_rise,
         "target": _targets(target),
         "recover.members": recover,
         "verify.cascades": cascades,
@@ -293,6 +300,7 @@ def select(
     max_negative_flips: MaxFlips = None,
     max_class_drop: MaxClassDrop = None,
     max_slice_drop: MaxSliceDrop = None,
+    max_calibration_rise: MaxCalibration = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Accuracy on the confirm rows, as a fraction.")] = None,
     prefer: Annotated[str | None, typer.Option(help="accuracy, latency, size or knee.")] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Drop the limits that the run was given.")] = False,
@@ -324,6 +332,7 @@ def select(
         "negative_flips": max_negative_flips,
         "class_drop": max_class_drop,
         "slice_drop": max_slice_drop,
+        "calibration_rise": max_calibration_rise,
     }
     asked = present.Asked(
         {name: text for name, text in given.items() if text},

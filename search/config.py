@@ -240,7 +240,8 @@ class LimitsConfig(Section):
     """Limits as asked: `5ms`, `40%`, `20MB`, `1pt`; `at`: on the mean latency at further targets, by label.
 
     `disagreement` and `negative_flips` (rows that only the original has right) are shares of all rows; `class_drop` and
-    `slice_drop` the accuracy that any class, and any group that `task.slice` names, may lose.
+    `slice_drop` the accuracy that any class, and any group that `task.slice` names, may lose; `calibration_rise` is of
+    the expected calibration error.
     """
 
     latency: LatencyLimit | None = None
@@ -250,6 +251,7 @@ class LimitsConfig(Section):
     negative_flips: str | None = None
     class_drop: str | None = None
     slice_drop: str | None = None
+    calibration_rise: str | None = None
     at: Mapping[str, str] = {}
 
     @model_validator(mode="before")

@@ -179,7 +179,7 @@ def _rows_for(accuracy: Accuracy, bound: Bound, confidence: float) -> int | None
         return rows_needed_for_share(guard.value, bound.at_most, confidence)
     needed = []
     for rows in guard.losses.values():
-        lost, discordance = max(sum(rows) / len(rows), 0.0), sum(map(abs, rows)) / len(rows)
+        lost, discordance = max(sum(rows) / len(rows), 0.0), sum(each * each for each in rows) / len(rows)
         of_group = rows_needed(lost, discordance, bound.at_most, confidence)
         needed.append(None if of_group is None else math.ceil(of_group * accuracy.n / len(rows)))
     return most(needed)

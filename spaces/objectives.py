@@ -36,16 +36,16 @@ OBJECTIVES: Mapping[str, Objective] = {each.name: each for each in (ACCURACY, LA
 
 # Limits on answers beside the metric (evaluators/metrics/guards.py). Of the first ones a percentage is of all rows.
 SHARES = ("disagreement", "negative_flips")
-GROUP_DROPS = ("class_drop", "slice_drop")
-GUARDS = (*SHARES, *GROUP_DROPS)
-OF_LABELS = ("accuracy_drop", "negative_flips", *GROUP_DROPS)  # limits on answers that need labels
+IN_POINTS = ("class_drop", "slice_drop", "calibration_rise")
+GUARDS = (*SHARES, *IN_POINTS)
+OF_LABELS = ("accuracy_drop", "negative_flips", *IN_POINTS)  # limits on answers that need labels
 # Absolute units of each limit, as factors of the unit it is resolved to.
 UNITS: Mapping[str, Mapping[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "size": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
     "accuracy_drop": {"pt": 1e-2},
     **{name: {"pt": 1e-2, "%": 1e-2} for name in SHARES},
-    **{name: {"pt": 1e-2} for name in GROUP_DROPS},
+    **{name: {"pt": 1e-2} for name in IN_POINTS},
 }
 RESOLVED_UNITS: Mapping[str, str] = {
     "latency": "ms",
@@ -57,7 +57,7 @@ _EXAMPLES: Mapping[str, str] = {
     "size": "20MB or 30%",
     "accuracy_drop": "1pt or 1%",
     **dict.fromkeys(SHARES, "1% or 1pt"),
-    **dict.fromkeys(GROUP_DROPS, "2pt"),
+    **dict.fromkeys(IN_POINTS, "2pt"),
 }
 # Between an objective or a limit and the label of the target that it is meant for, where that is not the first one.
 AT = "@"
@@ -123,7 +123,7 @@ class Limit:
         units = UNITS[figure]
         match = _NUMBER_AND_UNIT.fullmatch(str(text))
         unit = match[2].lower().replace("µ", "u") if match else ""
-        if match is None or not (unit in units or (unit == "%" and figure not in GROUP_DROPS)):
+        if match is None or not (unit in units or (unit == "%" and figure not in IN_POINTS)):
             raise LimitError(f"{name} limit {text!r} has no known unit. Write {_EXAMPLES[figure]}.")
         value = float(match[1])
         if not math.isfinite(value) or value < 0 or (value == 0 and figure in ("latency", "size")):

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 import yaml
 from scipy.stats import binom, binomtest
 
+from evaluators.exported import accuracy_against
+from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.guards import FEWEST_IN_GROUP, clopper_pearson, guards
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.value import Regression
-from search import front_file, present, run
+from evaluators.tasks.base import Encoded
+from search import front_file, picks, present, run
 from search.certificate import Test, all_of, rows_needed_for_share, share_at_most
 from search.config import RunConfig
 from spaces.errors import ConfigError, DataError, LimitError, ModelError
@@ -28,11 +32,28 @@ CHANGED = np.eye(2)[np.array([1] + [0] * 59 + [0] * 5 + [1] * 35)]
 SLICES = ["web"] * 50 + ["app"] * 40 + ["fax"] * 10
 
 
+def calibration_error(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """As published, bin by bin."""
+    p = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True)
+    sure, right, error = p.max(-1), p.argmax(-1) == labels, 0.0
+    for low in np.arange(15) / 15:
+        inside = (sure >= low) & (sure < low + 1 / 15)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    return error
+
+
 class TestCounted:
     def test_everything_against_its_definition(self) -> None:
         found = guards(CLASSIFICATION, ORIGINAL, CHANGED, LABELS, SLICES, ("bad", "good"))
         assert {name: each.value for name, each in found.items()} == pytest.approx(
-            {"disagreement": 0.06, "negative_flips": 0.06, "class_drop": 5 / 40, "slice_drop": 5 / 40}
+            {
+                "disagreement": 0.06,
+                "negative_flips": 0.06,
+                "class_drop": 5 / 40,
+                "slice_drop": 5 / 40,
+                "calibration_rise": -0.06,  # all rows are 73 % sure; fewer are right, so the probabilities fit better
+            }
         )
         assert (found["class_drop"].group, found["slice_drop"].group) == ("good", "app")
         assert set(found["slice_drop"].losses) == {"web", "app"}
@@ -58,6 +79,26 @@ class TestCounted:
     def test_intervals_are_exact(self, count: int, n: int) -> None:
         expected = binomtest(count, n).proportion_ci(0.95, method="exact")
         assert clopper_pearson(count, n) == pytest.approx((expected.low, expected.high))
+
+    def test_calibration_is_held_against_its_definition(self) -> None:
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 3, 2000)
+        one, other = (scale * (np.eye(3)[labels] + rng.normal(size=(2000, 3))) for scale in (1.0, 4.0))
+        found = guards(CLASSIFICATION, one, other, labels)["calibration_rise"]
+        assert found.value == pytest.approx(calibration_error(other, labels) - calibration_error(one, labels))
+        assert 0 < found.low < found.high < 1
+
+    def test_a_rise_of_calibration_error_is_certified(self) -> None:
+        rng = np.random.default_rng(1)
+        labels = rng.integers(0, 2, 1500)
+        one = np.eye(2)[labels] + rng.normal(size=(1500, 2))
+        accuracy = accuracy_against(
+            one, one, Encoded(({},) * 1500, tuple(labels.tolist())), Metric.named("accuracy"), ("no", "yes")
+        )
+        worse = replace(accuracy, guards=guards(CLASSIFICATION, one, 5 * one, labels))
+        bound = Limit.parse("calibration_rise", "2pt").resolve({})
+        assert [test.passes for test in picks.tests(accuracy, bound, 0.95)] == [True]
+        assert [test.passes for test in picks.tests(worse, bound, 0.95)] == [False]
 
 
 class TestCertified:

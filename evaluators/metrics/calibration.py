@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from evaluators.problems.base import Labels, Outputs
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_BINS = 15
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
@@ -35,6 +36,15 @@ def fit_temperature(logits: Outputs, labels: Labels) -> float:
         else:
             low = left
     return math.exp((low + high) / 2)
+
+
+def calibration_terms(logits: Outputs, labels: Labels) -> NDArray[np.float64]:
+    """What each row adds: their mean is the expected calibration error (Guo et al. 2017, equation 3; 15 bins)."""
+    p = np.exp(log_softmax(logits))
+    apart = p.max(-1) - (p.argmax(-1) == labels)  # (rows,): sure, less right
+    bins = np.minimum((p.max(-1) * _BINS).astype(int), _BINS - 1)
+    sums = np.bincount(bins, apart, minlength=_BINS)[bins]  # of each row's bin
+    return np.asarray(np.sign(sums) * apart)
 
 
 def log_softmax(logits: Outputs) -> NDArray[np.float64]:

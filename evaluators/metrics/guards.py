@@ -2,9 +2,11 @@
 
 `disagreement`: rows on which the two models do not say the same. `negative_flips`: rows that only the original has
 right (Yan et al. 2021, arXiv 2011.09161). Both are shares of all rows. `class_drop` and `slice_drop`: the largest loss
-of accuracy over the classes, and over the groups that a column names, each on its own rows.
+of accuracy over the classes, and over the groups that a column names, each on its own rows. `calibration_rise`: by how
+much the expected calibration error is larger than the original's (Guo et al. 2017, arXiv 1706.04599).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ from scipy.special import betaincinv
 
 from evaluators.base import Guard
 from evaluators.metrics.accuracy import agresti_min
+from evaluators.metrics.calibration import calibration_terms
 from evaluators.problems.base import Labels, Outputs, Problem
 from evaluators.problems.classes import CLASSIFICATION
 
@@ -50,6 +53,7 @@ def guards(
         enough = {group: rows for group, rows in parts.items() if len(rows) >= FEWEST_IN_GROUP}
         if enough:
             found[name] = _largest(enough)
+    found["calibration_rise"] = _mean(calibration_terms(outputs, labels) - calibration_terms(original, labels))
     return found
 
 
@@ -63,6 +67,12 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
 def _share(lost: NDArray[np.bool_]) -> Guard:
     count, n = int(lost.sum()), len(lost)
     return Guard({_ALL: tuple(lost.astype(float).tolist())}, count / n, *clopper_pearson(count, n), _ALL)
+
+
+def _mean(rows: NDArray[np.float64]) -> Guard:
+    """Of all rows, with a normal interval."""
+    value, half = float(rows.mean()), 1.96 * float(rows.std(ddof=1)) / math.sqrt(len(rows))
+    return Guard({_ALL: tuple(rows.tolist())}, value, value - half, value + half, _ALL)
 
 
 def _largest(groups: Mapping[str, NDArray[np.float64]]) -> Guard:
