@@ -500,9 +500,13 @@ def diff(
 
 @app.command(epilog="Example: paretoformer finetune --model minilm --task reviews.csv --out checkpoint/")
 def finetune(
-    model: Annotated[str, typer.Option(help="Folder, Hub id, or a name from `list models`.")],
-    task: Annotated[str, typer.Option(help="A name from `list tasks`, or a file.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
+    model: Annotated[str | None, typer.Option(help="Folder, Hub id, or a name from `list models`.")] = None,
+    task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a file.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A run: its task, train rows and training and, unless --model is given, its model."),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the train split; 3, or as many as make 120 steps, by default.", min=1),
@@ -514,8 +518,21 @@ def finetune(
 ) -> None:
     """Fine-tune a model on a task's train split."""
     from search import run
+    from search.config import RunConfig
+    from search.so_far import read_config
 
-    run.finetune(model, task, out, epochs=epochs, seed=seed, split_seed=split_seed)
+    if like is not None:
+        if task is not None or split_seed is not None:
+            raise ConfigError("--like takes the task and its splits from the run. Leave --task and --split-seed out.")
+        config = read_config(like)
+        split_seed = config.search.seed
+    elif model is None or task is None:
+        raise ConfigError("finetune needs --model and --task, or --like with the folder of a run.")
+    else:
+        config = RunConfig.parse({"model": model, "task": task})
+    training = config.finetune.model_copy(update={"epochs": epochs or config.finetune.epochs})
+    config = config.model_copy(update={"model": model or config.model, "finetune": training})
+    run.finetune(config, out, seed=seed, split_seed=split_seed)
 
 
 @recipes.command(

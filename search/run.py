@@ -274,22 +274,13 @@ def forecast(config: RunConfig, display: Display | None = None) -> None:
 
 
 def finetune(
-    model: str,
-    task: str,
-    out: Path,
-    *,
-    epochs: int | None,
-    seed: int,
-    split_seed: int | None = None,
-    display: Display | None = None,
+    config: RunConfig, out: Path, *, seed: int, split_seed: int | None = None, display: Display | None = None
 ) -> None:
-    """Fine-tune on the task's train split and write a `save_pretrained` folder.
+    """Fine-tune on the task's train split, as a search would, and write a `save_pretrained` folder.
 
     Args:
-        model: folder, Hub id or name.
-        task: a name or a file.
+        config: names model, task and training.
         out: folder for the checkpoint.
-        epochs: passes over the train split; None: as a search does.
         seed: draws a new head, the order of the rows and, unless `split_seed` does, the splits.
         split_seed: draws the splits: of runs that shall judge the checkpoint by rows that it was not trained on.
         display: shows progress.
@@ -298,28 +289,25 @@ def finetune(
         RunError: `out` is in use.
     """
     from evaluators.models import ensure_finetuned
-    from evaluators.training.finetune import FinetuneSettings
 
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty. Name another folder with --out.")
-    config = RunConfig.parse({"model": model, "task": task, "finetune": {"epochs": epochs}})
-    built = wiring.task(config)
-    texts = built.splits(seed if split_seed is None else split_seed)
+    work = wiring.assignment(config)
+    texts = work.task.splits(seed if split_seed is None else split_seed)
     shown = display or Display()
     with closing(shown):
-        settings = FinetuneSettings(epochs=epochs)
         checkpoint = ensure_finetuned(
-            model,
-            built,
+            config.model,
+            work.task,
             texts,
-            settings=settings,
+            settings=work.finetune,
             seed=seed,
-            max_length=built.max_length,
-            trust_remote_code=False,
+            max_length=work.max_length,
+            trust_remote_code=config.trust_remote_code,
             watch=shown.stage,
         )
     shutil.copytree(checkpoint, out, dirs_exist_ok=True)
-    (out / wiring.TRAINED_ON).write_text(json.dumps({"task": built.name, "train": texts.train.sha256}))
+    (out / wiring.TRAINED_ON).write_text(json.dumps({"task": work.task.name, "train": texts.train.sha256}))
     shown.say(f"Wrote {out}.")
 
 

@@ -209,6 +209,22 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "run"
 
 
+@pytest.mark.slow
+def test_a_checkpoint_like_a_run_s_is_trained_on_the_run_s_rows(
+    searched: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ("finetune", "--like", searched, "--epochs", 1, "--seed", 7, "--out", tmp_path / "out")
+    code, _, err = call(capsys, *asked)
+    assert code == 0, err
+    trained = json.loads((tmp_path / "out" / "trained_on.json").read_text())
+    assert trained["train"] == FileTask(searched.parent / "rows.csv").splits(0).train.sha256
+    assert "Leave --task" in refused(capsys, *asked, "--task", "x.csv")
+
+
+def test_a_checkpoint_is_of_a_model_and_a_task(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "--model and --task, or --like" in refused(capsys, "finetune", "--model", "minilm", "--out", tmp_path / "a")
+
+
 @pytest.fixture(scope="module")
 def retrained(searched: Path) -> Path:
     """Its encoder fine-tuned anew, from another seed and for longer, on the run's train rows."""
