@@ -3,6 +3,7 @@
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -76,6 +77,23 @@ class TestEvery:
             drop, low, high = paired_drop(metric, outputs, worse, labels)
             assert low < drop < high
             assert drop > 0
+
+    def test_sums_over_rows_give_what_any_selection_of_rows_does(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        problem, shape = PROBLEMS[name]
+        outputs, labels = draw(problem, shape)
+        worse = outputs + draw(problem, shape, seed=2)[0]
+        for metric_name in problem.metrics:
+            metric = Metric.named(metric_name, problem)
+            fast = score(metric, worse, labels), paired_drop(metric, outputs, worse, labels)
+            rows = row_drops(metric, outputs, worse, labels)
+            with monkeypatch.context() as patch:
+                patch.setattr(Metric, "summed", None)
+                slow = score(metric, worse, labels), paired_drop(metric, outputs, worse, labels)
+                np.testing.assert_allclose(rows, row_drops(metric, outputs, worse, labels), atol=1e-9)
+            assert asdict(fast[0]) == pytest.approx(asdict(slow[0]))
+            assert fast[1] == pytest.approx(slow[1])
 
     def test_losses_of_rows_without_a_label_are_nothing(self, name: str) -> None:
         problem, shape = PROBLEMS[name]

@@ -57,14 +57,14 @@ def test_f1_is_that_of_entities_found_word_by_word() -> None:
         ]
         both = sum(len(true & said) for true, said in pairs)
         expected = 2 * both / sum(len(true) + len(said) for true, said in pairs)
-        assert problem.f1(labels, predictions) == pytest.approx(expected)
+        assert problem.metrics["f1"](labels, predictions) == pytest.approx(expected)
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
     problem = TokenClassification(CLASSES, 3)
     nothing = np.zeros((2, 3), np.int64)
-    assert problem.f1(nothing, nothing) == 1
-    assert problem.f1(nothing, nothing + 1) == 0
+    assert problem.metrics["f1"](nothing, nothing) == 1
+    assert problem.metrics["f1"](nothing, nothing + 1) == 0
 
 
 def test_a_word_is_answered_by_its_first_token(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.problems.base import Function, Labels, Outputs, Problem
+from evaluators.problems.base import Function, Labels, Outputs, Problem, Summed
 from evaluators.problems.classes import CLASSIFICATION
 from spaces.errors import ConfigError
 from spaces.objectives import AGREEMENT
@@ -55,7 +55,17 @@ class Metric:
         value = _function(self.name, self.problem)(labels, predictions)
         if not math.isfinite(value):
             raise ConfigError(f"Metric {self.name} gave {value} on {len(labels)} rows. It must return a finite number.")
-        return float(value) if self.goal == "max" else -float(value)
+        return float(self.signed(np.float64(value)))
+
+    def signed(self, values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        """The function's values so that larger is better."""
+        return np.asarray(values if self.goal == "max" else -values)
+
+    @property
+    def summed(self) -> Summed | None:
+        """The function, if it is made of sums over rows."""
+        function = _function(self.name, self.problem)
+        return function if isinstance(function, Summed) else None
 
     def of(self, outputs: Outputs, labels: Labels) -> float:
         """The same of a model's outputs (rows, ...)."""
@@ -88,6 +98,9 @@ def score(metric: Metric, outputs: Outputs, labels: Labels, seed: int = 0) -> Fi
     value = metric(labels, predictions)
     if metric.counts:
         return Figure(value, *wilson(value, n), n)
+    if (summed := metric.summed) is not None:
+        drawn = summed.figure(_drawn_sums(summed.terms(labels, predictions), seed))
+        return Figure(value, *_interval(metric.signed(drawn)), n)
     return Figure(value, *_bootstrap(lambda rows: metric(labels[rows], predictions[rows]), n, seed), n)
 
 
@@ -103,6 +116,9 @@ def paired_drop(
     if metric.counts:
         losses = row_drops(metric, base_outputs, outputs, labels)
         return (drop(), *agresti_min(int((losses > 0).sum()), int((losses < 0).sum()), n))
+    if (summed := metric.summed) is not None:
+        base, own = (metric.signed(summed.figure(_drawn_sums(terms, seed))) for terms in drop.terms(summed))
+        return (drop(), *_interval(base - own))
     return (drop(), *_bootstrap(drop, n, seed))
 
 
@@ -119,8 +135,13 @@ def row_drops(metric: Metric, base_outputs: Outputs, outputs: Outputs, labels: L
     drop, n = _Drop(metric, base_outputs, outputs, labels), len(labels)
     if n < 2 or np.array_equal(base_outputs, outputs):
         return np.zeros(n)
-    others = np.arange(n - 1)
-    return np.array([n * drop() - (n - 1) * drop(others + (others >= row)) for row in range(n)])
+    whole, others = drop(), np.arange(n - 1)
+    if (summed := metric.summed) is not None:
+        base, own = (metric.signed(summed.figure(terms.sum(0) - terms)) for terms in drop.terms(summed))
+        without = base - own
+    else:
+        without = np.array([drop(others + (others >= row)) for row in range(n)])
+    return np.asarray(n * whole - (n - 1) * without)
 
 
 def correct(outputs: Outputs, labels: Labels) -> NDArray[np.bool_]:
@@ -138,6 +159,10 @@ class _Drop:
     def __call__(self, rows: NDArray[np.int64] | slice = slice(None)) -> float:
         labels = self._labels[rows]
         return self._metric(labels, self._base[rows]) - self._metric(labels, self._own[rows])
+
+    def terms(self, summed: Summed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What each row adds to either figure."""
+        return summed.terms(self._labels, self._base), summed.terms(self._labels, self._own)
 
 
 @cache
@@ -182,6 +207,19 @@ def agresti_min(lost: int, won: int, n: int) -> tuple[float, float]:
 
 def _bootstrap(figure: Callable[[NDArray[np.int64]], float], n: int, seed: int) -> tuple[float, float]:
     """The 95 % interval of a figure of rows, from rows drawn with replacement."""
-    draws = np.random.default_rng(seed).integers(0, n, size=(_RESAMPLES, n))
-    low, high = np.quantile([figure(rows) for rows in draws], (0.025, 0.975))
+    return _interval(np.array([figure(rows) for rows in _draws(n, seed)]))
+
+
+def _drawn_sums(terms: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Sums (resamples, K) of terms (rows, K), from rows drawn with replacement."""
+    times = np.stack([np.bincount(rows, minlength=len(terms)) for rows in _draws(len(terms), seed)])
+    return np.asarray(times @ terms)
+
+
+def _draws(n: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, n, size=(_RESAMPLES, n))
+
+
+def _interval(figures: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(figures, (0.025, 0.975))
     return float(low), float(high)

@@ -1,6 +1,7 @@
 """The contract of a problem: what outputs predict, what they cost. Knows arrays; knows no models and no data."""
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +16,38 @@ Predictions: TypeAlias = NDArray[Any]  # (rows, ...), comparable with labels
 Label: TypeAlias = int | float | tuple[int, ...]  # of one row, in plain numbers
 # Of labels and predictions; larger is better.
 Function: TypeAlias = Callable[[Labels, Predictions], float]
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A metric that is made of sums over rows, so that any selection of rows costs no more than sums.
+
+    Args:
+        terms: of labels and predictions, what each row adds, (rows, K).
+        figure: of such sums (..., K), the metric (...).
+    """
+
+    terms: Callable[[Labels, Predictions], NDArray[np.float64]]
+    figure: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def __call__(self, labels: Labels, predictions: Predictions) -> float:
+        return float(self.figure(self.terms(labels, predictions).sum(0)))
+
+
+def mean_of(values: Callable[[Labels, Predictions], NDArray[Any]]) -> Summed:
+    """A metric that is the mean over rows of what `values` says of each, (rows,)."""
+
+    def terms(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
+        found = values(labels, predictions).astype(np.float64)
+        return np.stack([found, np.ones(len(found))], axis=-1)
+
+    return Summed(terms, share)
+
+
+def share(sums: NDArray[np.float64], nothing: float = 0.0) -> NDArray[np.float64]:
+    """Of sums (..., 2), the first as a part of the second; `nothing` where there is none."""
+    of = sums[..., 1]
+    return np.asarray(np.where(of > 0, sums[..., 0] / np.where(of > 0, of, 1), nothing))
 
 
 class Problem(Hashable, Protocol):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions
+from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions, mean_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 _SAME = 0.999
 
 
-def cosine(labels: Labels, predictions: Predictions) -> float:
-    """Mean over rows of the cosine."""
-    return float(_cosines(labels, predictions).mean())
+def _cosines(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Per row, in double precision."""
+    left, right = one.astype(np.float64), other.astype(np.float64)
+    lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
+    return np.asarray((left * right).sum(-1) / np.maximum(lengths, 1e-12))
+
+
+# Mean over rows.
+cosine = mean_of(_cosines)
 
 
 def similarity(labels: Labels, predictions: Predictions) -> float:
@@ -68,10 +74,3 @@ class Embeddings:
 
 
 EMBEDDINGS = Embeddings()
-
-
-def _cosines(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """Per row, in double precision."""
-    left, right = one.astype(np.float64), other.astype(np.float64)
-    lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
-    return np.asarray((left * right).sum(-1) / np.maximum(lengths, 1e-12))

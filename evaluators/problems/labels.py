@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions
+from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions, Summed, mean_of, share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def f1_micro(labels: Labels, predictions: Predictions) -> float:
-    """F1 over all pairs of row and label; 0 where nothing is predicted or nothing is there."""
-    return float(2 * (labels & predictions).sum() / max(1, labels.sum() + predictions.sum()))
+def _of_pairs(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
+    """Per row, over all labels, twice those that are there and predicted, and those there and those predicted."""
+    return np.stack([2 * (labels & predictions).sum(-1), labels.sum(-1) + predictions.sum(-1)], -1).astype(np.float64)
 
 
-def f1_macro(labels: Labels, predictions: Predictions) -> float:
-    """Mean over the labels that occur or are predicted of their F1."""
-    both = labels.sum(0) + predictions.sum(0)
-    scores = 2 * (labels & predictions).sum(0) / np.maximum(both, 1)
-    return float(scores[both > 0].mean()) if (both > 0).any() else 0.0
+def _of_each(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
+    """The same of every label, one behind the other."""
+    pairs = np.stack([2 * (labels & predictions), labels + predictions], -1)  # (rows, labels, 2)
+    return pairs.reshape(len(labels), -1).astype(np.float64)
 
 
-def exact(labels: Labels, predictions: Predictions) -> float:
-    """Share of the rows whose labels are all right."""
-    return float((labels == predictions).all(-1).mean())
+def _mean_over_labels(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    pairs = sums.reshape(*sums.shape[:-1], -1, 2)
+    there = (pairs[..., 1] > 0).sum(-1)
+    return np.asarray(share(pairs).sum(-1) / np.maximum(there, 1))
+
+
+# F1 over all pairs of row and label; 0 where nothing is predicted or nothing is there.
+f1_micro = Summed(_of_pairs, share)
+# Mean over the labels that occur or are predicted of their F1.
+f1_macro = Summed(_of_each, _mean_over_labels)
+# Share of the rows whose labels are all right.
+exact = mean_of(lambda labels, predictions: (labels == predictions).all(-1))
 
 
 @dataclass(frozen=True)

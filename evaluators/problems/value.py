@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions
+from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions, Summed, mean_of, share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +29,10 @@ def spearman(labels: Labels, predictions: Predictions) -> float:
     return pearson(_ranks(labels), _ranks(predictions))
 
 
-def neg_mae(labels: Labels, predictions: Predictions) -> float:
-    """Minus the mean absolute error, so that larger is better."""
-    return -float(np.abs(labels - predictions).mean())
-
-
-def neg_rmse(labels: Labels, predictions: Predictions) -> float:
-    """Minus the root of the mean squared error, so that larger is better."""
-    return -float(np.sqrt(np.square(labels - predictions).mean()))
+# Minus the mean absolute error, and minus the root of the mean squared error, so that larger is better.
+neg_mae = mean_of(lambda labels, predictions: -np.abs(labels - predictions))
+_squares = mean_of(lambda labels, predictions: np.square(labels - predictions))
+neg_rmse = Summed(_squares.terms, lambda sums: -np.sqrt(share(sums)))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions
+from evaluators.problems.base import Function, Label, Labels, Outputs, Predictions, Summed, share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,16 +43,9 @@ class TokenClassification:
 
     @property
     def metrics(self) -> Mapping[str, Function]:
-        return {"f1": self.f1, "accuracy": accuracy}
-
-    def f1(self, labels: Labels, predictions: Predictions) -> float:
-        """Micro F1 of entities, which are right where kind, first and last word are (Tjong Kim Sang and De Meulder
-        2003, section 2.2); 1 where there are none and none are found."""
-        named = labels >= 0
-        true, found = (self._entities(np.where(named, each, -1)) for each in (labels, predictions))
-        both = int(((true > 0) & (true == found)).sum())
-        entities = int((true > 0).sum() + (found > 0).sum())
-        return 2 * both / entities if entities else 1.0
+        """`f1` is of entities, which are right where kind, first and last word are (Tjong Kim Sang and De Meulder 2003,
+        section 2.2), and 1 where there are none and none are found; `accuracy` of labelled words."""
+        return {"f1": Summed(self._found, partial(share, nothing=1.0)), "accuracy": Summed(_right, share)}
 
     def predictions(self, outputs: Outputs) -> Predictions:
         return np.asarray(outputs.argmax(-1))
@@ -83,6 +77,13 @@ class TokenClassification:
     def unlabelled(self, like: Label) -> Label:
         return (IGNORED,) * self.words
 
+    def _found(self, labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
+        """Per row, twice the entities that are found, and those there and those said."""
+        named = labels >= 0
+        true, said = (self._entities(np.where(named, each, -1)) for each in (labels, predictions))
+        both, entities = (true > 0) & (true == said), (true > 0) * 1 + (said > 0)
+        return np.stack([2 * both.sum(-1), entities.sum(-1)], -1).astype(np.float64)
+
     def _entities(self, classes: NDArray[Any]) -> NDArray[np.int64]:
         """Where an entity begins, a number that stands for its kind and length; 0 elsewhere. As conlleval, an `I-`
         behind anything but its own kind begins an entity, too."""
@@ -103,10 +104,10 @@ class TokenClassification:
         return np.array([*kinds, 0]), np.array([*begins, False])
 
 
-def accuracy(labels: Labels, predictions: Predictions) -> float:
-    """Share of the labelled words predicted right."""
+def _right(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
+    """Per row, labelled words predicted right, and all of them."""
     named = labels >= 0
-    return float((labels == predictions)[named].mean()) if named.any() else 1.0
+    return np.stack([(named & (labels == predictions)).sum(-1), named.sum(-1)], -1).astype(np.float64)
 
 
 def order(name: str) -> tuple[int, str, str]:
