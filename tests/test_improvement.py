@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from evaluators.synthetic import ORIGINAL_ACCURACY, SyntheticEvaluator, synthetic_space
+from search.ledger import Trial
 from search.loop import Meter, run
 from search.record import Record
 from search.runners.inline import InlineRunner
 from search.samplers.auto import AutoSampler
-from search.samplers.gauge import Gauge, drop_per_nat
+from search.samplers.gauge import Gauge, drop_per_nat, most_diverging
 from search.samplers.surrogate import Surrogate
 from spaces.objectives import ACCURACY, KL, LATENCY, SIZE, THROUGHPUT, Bound
 
@@ -59,6 +60,15 @@ class TestGauge:
     def test_limits_move_the_corner(self, tmp_path: Path) -> None:
         bounds = Bound("latency", 4.0, "4ms"), Bound("accuracy_drop", 0.01, "1pt")
         assert self.gauge(tmp_path, *bounds).corner == pytest.approx((0.2, 0.8, 1.0, 1.0))
+
+    def test_a_limit_on_changed_answers_is_one_on_the_root_of_divergence(self, tmp_path: Path) -> None:
+        gauge = self.gauge(tmp_path, Bound("disagreement", 0.015, "1.5%"))
+        assert gauge.corner[0] == pytest.approx(gauge.place({"kl": 0.05**2, **FAIR})[0])
+        known = [
+            Trial(0, "", "complete", "", None, {}, "", "", {"kl": kl}, {"disagreement": share}, 1, 0, 0, 0, "", None)
+            for kl, share in ((0.0, 0.0), (1e-4, 1e-3), (1e-2, 1e-2), (0.04, 0.02))
+        ]
+        assert most_diverging("disagreement", 0.01, known) == pytest.approx(0.01)
 
     def test_accuracy_has_its_own_axis(self, tmp_path: Path) -> None:
         record = Record.create(tmp_path, objectives=(ACCURACY, SIZE), bounds=())

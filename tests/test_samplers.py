@@ -22,7 +22,7 @@ from search.record import Record
 from search.runners.inline import InlineRunner
 from search.samplers.auto import AutoSampler
 from search.samplers.base import Sampler
-from search.samplers.moves import crossed, neighbour
+from search.samplers.moves import child, crossed, neighbour
 from search.samplers.optuna_bridge import MakeSampler, OptunaSampler, gp, nsga2, random, spread, tpe
 from search.samplers.steered import distribution, on_grid
 from spaces.design import Design
@@ -237,6 +237,15 @@ def test_neighbours_are_near_and_in_the_space() -> None:
         assert all(knobs[name].contains(moved[name]) for name in knobs)
         assert abs(float(moved["cut"]) - 0.5) <= 0.2 + 1e-9
         assert abs(int(moved["depth"]) - 6) <= 1
+
+
+def test_children_leave_plateaus_that_neighbours_do_not() -> None:
+    knobs: dict[str, Any] = {"shift": FloatRange(-1.0, 1.0, 0.125)}
+    start, rng = Design({"shift": 0.0}), random_module.Random(0)
+    steps = [abs(float(neighbour(start, knobs, rng)["shift"])) for _ in range(200)]
+    children = [abs(float(child(start, start, knobs, rng)["shift"])) for _ in range(200)]
+    assert max(steps) < 0.75 < max(children)
+    assert sum(step <= 0.5 for step in children) > 100
 
 
 class Fragile:

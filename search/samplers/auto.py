@@ -14,7 +14,7 @@ from search.ledger import Trial
 from search.record import Record
 from search.samplers.foreseen import foreseen_front, most_volume
 from search.samplers.improvement import Improvement
-from search.samplers.moves import crossed, neighbour
+from search.samplers.moves import child
 from search.samplers.optuna_bridge import BATCH, OptunaSampler, Propose, seed_places, spread, tpe
 from spaces.design import Design
 from spaces.objectives import Evaluation
@@ -51,13 +51,13 @@ class FrontMoves:
         self._chances: list[float] = []
 
     def __call__(self) -> Design | None:
-        """A neighbour of a cross of two parents; None before any trial is complete."""
+        """A child of two parents; None before any trial is complete."""
         self._look()
         parents = self._within or self._nearest
         if not parents:
             return None
         first, second = (Design(t.knobs or {}) for t in self._rng.choices(parents, self._chances, k=2))
-        return neighbour(crossed(first, second, self._rng), self._space.knobs, self._rng)
+        return child(first, second, self._space.knobs, self._rng)
 
     def _look(self) -> None:
         """Take the front of the trials within the limits as parents, or the trials nearest to them.

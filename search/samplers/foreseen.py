@@ -12,13 +12,14 @@ from evaluators.base import Foreseer
 from search.front import contributions, front, hypervolume
 from search.record import Record
 from search.samplers.gauge import Gauge, Place
-from search.samplers.moves import crossed, neighbour
+from search.samplers.moves import child
 from spaces.design import Design, Member
 from spaces.space import Space
 
 _ROUNDS, _CHILDREN = 20, 100
 # Parents, those that dominate most alone; each has at least this share of the likeliest one's chance.
 _PARENTS, _LEAST_CHANCE = 150, 0.02
+_NEAREST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +57,12 @@ def foreseen_front(
                 foresight = foreseer.foresee(member)
                 yield Foreseen(design, member, gauge.place({**foresight.expected, **foresight.figures}))
 
-    begun = list(placed(seeds))
+    begun = list(placed([space.identity(), *seeds]))
     best = _best(begun, gauge.corner)
     for _ in range(_ROUNDS):
-        parents, chances = _parents(best, gauge.corner) if best else (begun, [1.0] * len(begun))
+        parents, chances = _parents(best or begun, gauge.corner)
         pairs = (rng.choices(parents, chances, k=2) for _ in range(_CHILDREN))
-        children = (neighbour(crossed(first.design, second.design, rng), space.knobs, rng) for first, second in pairs)
+        children = (child(first.design, second.design, space.knobs, rng) for first, second in pairs)
         best = _best([*best, *placed(children)], gauge.corner)
     return best
 
@@ -83,7 +84,11 @@ def _best(foreseen: Sequence[Foreseen], corner: Place) -> list[Foreseen]:
 
 
 def _parents(best: Sequence[Foreseen], corner: Place) -> tuple[list[Foreseen], list[float]]:
-    """Those that dominate most alone, with their chances."""
+    """Those that dominate most alone, with their chances; where none dominates anything, those nearest to that."""
+    if not _best(best, corner):
+        over = [max(cost - worst for cost, worst in zip(one.place, corner, strict=True)) for one in best]
+        nearest = sorted(range(len(best)), key=over.__getitem__)[:_NEAREST]
+        return [best[place] for place in nearest], [1.0] * len(nearest)
     alone = contributions([one.place for one in best], corner)
     ranked = sorted(zip(alone, best, strict=True), key=lambda pair: -pair[0])[:_PARENTS]
     least = _LEAST_CHANCE * ranked[0][0] or 1.0

@@ -1,23 +1,28 @@
 """Figures on the axes of the hypervolume that a run reports, as costs. Knows objectives and limits; knows no designs.
 
 On every axis 0 is the best that counts and 1 the worst: five points of accuracy lost, and the original's speed and
-bytes, which five doublings divide. Divergence stands on accuracy's axis by what it has cost so far.
+bytes, which five doublings divide. Divergence stands on accuracy's axis by what it has cost so far. Answers change with
+its root: logits that move a little by s diverge by s^2, and change the answers whose margin is below s. So a limit on
+changed answers ends the axis where the root has cost as much.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TypeAlias
 
 from search.front import ACCURACY_RANGE, DOUBLINGS
 from search.ledger import Trial
 from search.record import Record
-from spaces.objectives import ACCURACY, KL, Objective, most_lost
+from spaces.objectives import ACCURACY, KL, SHARES, Objective, most_lost
 
 Place: TypeAlias = tuple[float, ...]
 
 # Where no trial has lost anything yet.
 _DROP_PER_NAT = 0.2
+# Likewise of answers, by the root of a nat: three fine-tuned MiniLMs changed 0.25 to 0.35.
+_CHANGED_PER_ROOT = 0.3
 _LITTLE = 1e-4
 
 
@@ -53,7 +58,10 @@ class Gauge:
         bounds = {bound.name: bound.at_most for bound in record.bounds}
         lost = most_lost(record.bounds)
         known = bounds if lost is None else {**bounds, "accuracy_drop": lost}
-        return replace(gauge, corner=tuple(gauge._worst(each, known) for each in record.objectives))
+        diverging = min(
+            (most_diverging(name, bounds[name], complete) for name in SHARES if name in bounds), default=math.inf
+        )
+        return replace(gauge, corner=tuple(gauge._worst(each, known, diverging) for each in record.objectives))
 
     def place(self, figures: Mapping[str, float]) -> Place:
         """One cost per objective."""
@@ -68,10 +76,18 @@ class Gauge:
         doublings = math.log2(max(times, _LITTLE))
         return 1 + (doublings if objective.goal == "min" else -doublings) / DOUBLINGS
 
-    def _worst(self, objective: Objective, bounds: Mapping[str, float]) -> float:
+    def _worst(self, objective: Objective, bounds: Mapping[str, float], diverging: float) -> float:
         if objective in (KL, ACCURACY):
-            return min(1.0, bounds.get("accuracy_drop", math.inf) / ACCURACY_RANGE)
+            worst = min(1.0, bounds.get("accuracy_drop", math.inf) / ACCURACY_RANGE)
+            return min(worst, self._cost(KL, diverging)) if objective == KL else worst
         return min(1.0, self._cost(objective, bounds[objective.name])) if objective.name in bounds else 1.0
+
+
+def most_diverging(name: str, at_most: float, trials: Sequence[Trial]) -> float:
+    """Nats of divergence at which so large a share of the answers has changed (a limit of SHARES)."""
+    pairs = [(trial.extras.get(name, 0.0), trial.values.get(KL.name, 0.0)) for trial in trials]
+    per_root = [share / math.sqrt(kl) for share, kl in pairs if 0 < share <= 2 * ACCURACY_RANGE and kl > 0]
+    return (at_most / (median(per_root) if per_root else _CHANGED_PER_ROOT)) ** 2
 
 
 def drop_per_nat(trials: Sequence[Trial]) -> float:
