@@ -240,7 +240,7 @@ def test_neighbours_are_near_and_in_the_space() -> None:
 
 
 def test_children_leave_plateaus_that_neighbours_do_not() -> None:
-    knobs: dict[str, Any] = {"shift": FloatRange(-1.0, 1.0, 0.125)}
+    knobs = {"shift": FloatRange(-1.0, 1.0, 0.125)}
     start, rng = Design({"shift": 0.0}), random_module.Random(0)
     steps = [abs(float(neighbour(start, knobs, rng)["shift"])) for _ in range(200)]
     children = [abs(float(child(start, start, knobs, rng)["shift"])) for _ in range(200)]

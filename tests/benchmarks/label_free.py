@@ -47,7 +47,7 @@ def main() -> None:
         rows.append(_row(seed, quick=asked.quick))
         print(table(rows[-1:]), flush=True)
         if not asked.quick:
-            write("label_free", asked.seeds[: len(rows)], rows, [_claim(rows)])
+            write("label_free", asked.seeds, rows, [_claim(rows)], missing=len(asked.seeds) - len(rows))
 
 
 def _row(seed: int, *, quick: bool) -> dict[str, Any]:
