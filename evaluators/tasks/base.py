@@ -187,9 +187,10 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     """
     parts: list[list[Any]] = [list(part) for part in zip(*map(parted, rows.texts), strict=True)] or [[]]
     split = rows.problem.words > 0
+    options = {"is_split_into_words": True} if split else {}
     if split:
         parts = [[text.split() for text in part] for part in parts]
-    columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False, is_split_into_words=split)
+    columns = tokenizer(*parts, truncation=True, max_length=max_length, padding=False, **options)
     names = [*_ALWAYS, *([TYPES] if len(parts) > 1 and TYPES in columns else [])]
     inputs = tuple({name: np.asarray(columns[name][row], dtype=np.int64) for name in names} for row in range(len(rows)))
     words = tuple(_first_tokens(columns.word_ids(row), rows.problem.words) for row in range(len(rows) if split else 0))
