@@ -77,18 +77,11 @@ class TaskConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return (
-            {"file": value}
-            if Path(value).suffix in (".csv", ".jsonl", ".json", ".parquet", ".tsv")
-            else {"name": value}
-        )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _metric_of_the_problem(cls, value: Any) -> Any:
+    def _named_and_judged(cls, value: Any) -> Any:
+        """A name or a file may stand for the section; without a metric it has the problem's."""
+        if isinstance(value, str):
+            of_file = Path(value).suffix in (".csv", ".jsonl", ".json", ".parquet", ".tsv")
+            value = {"file" if of_file else "name": value}
         if not isinstance(value, dict) or value.get("metric"):
             return value
         usual = METRICS.get(str(value.get("problem", "")), METRICS["classification"])

@@ -30,6 +30,7 @@ from evaluators.problems.value import Regression
 from evaluators.problems.words import TokenClassification
 from evaluators.tasks.base import Encoded, Rows
 from search.certificate import non_inferiority_of_losses
+from search.config import RunConfig
 
 VALUES = Regression(scale=2.0)
 NAMES = TokenClassification(("O", "B-org", "I-org", "B-per", "I-per"), words=6)
@@ -210,3 +211,17 @@ def test_intervals_of_several_labels_hold_the_figure() -> None:
     outputs, labels = draw(MULTI_LABEL, (4,), rows=200)
     figure = score(Metric.named("f1_micro", MULTI_LABEL), outputs, labels)
     assert figure.low < figure.value < figure.high
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("movie-reviews", "accuracy"),
+        ("rows.csv", "accuracy"),
+        ({"file": "rows.csv", "problem": "regression"}, "spearman"),
+        ({"data": "rows.csv"}, "agreement"),
+        ({"name": "movie-reviews", "metric": "f1"}, "f1"),
+    ],
+)
+def test_a_task_is_judged_by_its_problem_s_metric_however_it_is_named(task: object, metric: str) -> None:
+    assert RunConfig.parse({"task": task}).task.metric == metric
