@@ -29,6 +29,7 @@ from evaluators.problems.labels import MULTI_LABEL
 from evaluators.problems.value import Regression
 from evaluators.problems.words import TokenClassification
 from evaluators.tasks.base import Encoded, Rows
+from search import wiring
 from search.certificate import non_inferiority_of_losses
 from search.config import RunConfig
 
@@ -225,3 +226,8 @@ def test_intervals_of_several_labels_hold_the_figure() -> None:
 )
 def test_a_task_is_judged_by_its_problem_s_metric_however_it_is_named(task: object, metric: str) -> None:
     assert RunConfig.parse({"task": task}).task.metric == metric
+
+
+@pytest.mark.parametrize("name", ["movie-reviews", "mail-spam"])
+def test_packaged_tasks_have_their_metric(name: str) -> None:
+    assert wiring.task(RunConfig.parse({"task": name})).metric == Metric.named("accuracy")
