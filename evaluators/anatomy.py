@@ -97,6 +97,11 @@ def attention_names(model: PreTrainedModel) -> tuple[str, ...]:
     return _recorded_modules(model, "attentions")
 
 
+def labels_words(model: PreTrainedModel) -> bool:
+    """Whether it says something of every token, and not of the row."""
+    return type(model).__name__.endswith("ForTokenClassification")
+
+
 def states(output: Any) -> Tensor:
     """What a layer or a block returned, (B, T, hidden), without the attention probabilities behind it."""
     found: Tensor = output[0] if isinstance(output, tuple) else output

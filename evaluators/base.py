@@ -147,7 +147,8 @@ class Guard:
     """What a limit on answers counts on one split (evaluators/metrics/guards.py).
 
     Args:
-        losses: by group of rows, per row 1 where something is lost, -1 where it is won, else 0.
+        losses: by group of rows, per row 1 where something is lost, -1 where it is won, else 0; of
+            `calibration_rise` what the row adds to it.
         value: the largest mean over a group, with its 95 % interval (low, high).
         group: that group.
     """

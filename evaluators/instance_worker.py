@@ -128,6 +128,7 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     import torch
     from transformers import AutoTokenizer, pipeline
 
+    from evaluators.anatomy import labels_words
     from evaluators.models import as_it_comes
     from evaluators.problems.classes import CLASSIFICATION
     from evaluators.problems.words import TokenClassification
@@ -138,7 +139,7 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = as_it_comes(folder)
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-    of_words = type(model).__name__.endswith("ForTokenClassification")
+    of_words = labels_words(model)
     longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":

@@ -60,7 +60,7 @@ def foreseen_front(
     begun = list(placed([space.identity(), *seeds]))
     best = _best(begun, gauge.corner)
     for _ in range(_ROUNDS):
-        parents, chances = _parents(best or begun, gauge.corner)
+        parents, chances = _parents(best, gauge.corner) if best else _nearest(begun, gauge.corner)
         pairs = (rng.choices(parents, chances, k=2) for _ in range(_CHILDREN))
         children = (child(first.design, second.design, space.knobs, rng) for first, second in pairs)
         best = _best([*best, *placed(children)], gauge.corner)
@@ -84,12 +84,14 @@ def _best(foreseen: Sequence[Foreseen], corner: Place) -> list[Foreseen]:
 
 
 def _parents(best: Sequence[Foreseen], corner: Place) -> tuple[list[Foreseen], list[float]]:
-    """Those that dominate most alone, with their chances; where none dominates anything, those nearest to that."""
-    if not _best(best, corner):
-        over = [max(cost - worst for cost, worst in zip(one.place, corner, strict=True)) for one in best]
-        nearest = sorted(range(len(best)), key=over.__getitem__)[:_NEAREST]
-        return [best[place] for place in nearest], [1.0] * len(nearest)
+    """Those that dominate most alone, with their chances."""
     alone = contributions([one.place for one in best], corner)
     ranked = sorted(zip(alone, best, strict=True), key=lambda pair: -pair[0])[:_PARENTS]
     least = _LEAST_CHANCE * ranked[0][0] or 1.0
     return [one for _, one in ranked], [max(volume, least) for volume, _ in ranked]
+
+
+def _nearest(begun: Sequence[Foreseen], corner: Place) -> tuple[list[Foreseen], list[float]]:
+    """Where none is better than the corner, those that lack least, with equal chances."""
+    ranked = sorted(begun, key=lambda one: max(cost - worst for cost, worst in zip(one.place, corner, strict=True)))
+    return ranked[:_NEAREST], [1.0] * len(ranked[:_NEAREST])

@@ -11,6 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from evaluators.anatomy import labels_words
 from evaluators.runtimes.onnxruntime.graph import OPSET, STATES
 from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
@@ -111,8 +112,7 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     names += [TYPES] if types else []
     image = names == ["pixel_values"]
     axes = {name: {0: _BATCH} if image else {0: _BATCH, 1: _TOKENS} for name in names}
-    of_words = type(model).__name__.endswith("ForTokenClassification")
-    outputs = {"logits": {0: _BATCH, 1: _TOKENS} if of_words else {0: _BATCH}}
+    outputs = {"logits": {0: _BATCH, 1: _TOKENS} if labels_words(plain) else {0: _BATCH}}
     outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
