@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.metrics.calibration import log_softmax
+
 SEPARATOR = "|"  # between several labels of a row
 
 
@@ -42,7 +44,7 @@ def predictions(
         return [_several(row, classes) for row in exact]
     if problem == "token-classification":
         return [_of_words(row[(row != 0).any(-1)], classes) for row in exact]
-    scores = _softmax(exact)
+    scores = np.exp(log_softmax(exact))
     return [Prediction(classes[index], float(row[index]), int(index)) for row in scores for index in [row.argmax()]]
 
 
@@ -51,13 +53,8 @@ def problem_in(design: Mapping[str, Any]) -> str:
     return str(design.get("problem", "classification"))
 
 
-def _softmax(exact: NDArray[np.float64]) -> NDArray[np.float64]:
-    scores = np.exp(exact - exact.max(axis=-1, keepdims=True))
-    return np.asarray(scores / scores.sum(axis=-1, keepdims=True))
-
-
 def _of_words(exact: NDArray[np.float64], classes: Sequence[str]) -> Prediction:
-    sure = _softmax(exact).max(-1, initial=0.0)
+    sure = np.exp(log_softmax(exact)).max(-1, initial=0.0)
     return Prediction(" ".join(classes[index] for index in exact.argmax(-1)), float(sure.min(initial=1.0)), 0)
 
 
