@@ -488,7 +488,7 @@ def test_a_finished_run_with_a_smaller_word_table_can_be_recovered_later(
     rows = write_rows(tmp_path / "rows.csv", rows=600)
     (tmp_path / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\n"
-        f"space: {{pruning: {{ffn_group: 16}}, vocabulary: {{shares: [0.7], others: {others}}}}}\n"
+        f"space: {{pruning: {{ffn_group: 16}}, quantization: false, vocabulary: {{shares: [0.7], others: {others}}}}}\n"
         "search: {trials: 6, rows: 60, workers: 1}\nrecover: {epochs: 1}\n"
         "verify: {members: 3, rounds: 3, processes: 1, inputs: 10}\nfinetune: {epochs: 4, learning_rate: 3.0e-3}\n"
     )
