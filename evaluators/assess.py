@@ -28,7 +28,7 @@ from evaluators.problems.base import Problem, agreement
 from evaluators.runtimes.torch import TorchPredictor
 from evaluators.tasks.base import Text
 from evaluators.tasks.linear import LinearBaseline
-from evaluators.transformer import packed, unpacked
+from evaluators.transformer import as_scored, packed, unpacked
 from evaluators.vocabulary import affected, foreign_text
 from spaces.axes.vocabulary import Vocabulary
 from spaces.design import Member
@@ -133,7 +133,7 @@ class TransformerAssessor:
 
     def agreement(self, split: str, left: bytes, right: bytes) -> float:
         """Share of the rows that both have on which the predicted class is equal."""
-        one, other = unpacked(left)[split], unpacked(right)[split]
+        one, other = (as_scored(unpacked(each)[split]) for each in (left, right))
         rows = min(len(one), len(other))
         return agreement(self._problem, one[:rows], other[:rows])
 

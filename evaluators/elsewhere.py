@@ -8,7 +8,7 @@ from evaluators.base import Remeasured, Watch
 from evaluators.exported import accuracy_against, answers_of, side_by_side, timings
 from evaluators.problems.base import agreement
 from evaluators.tasks.base import Splits, Task
-from evaluators.transformer import unpacked
+from evaluators.transformer import as_scored, unpacked
 from spaces.target import Target
 
 
@@ -56,7 +56,7 @@ def remeasure(
         if scored.exists():
             there = unpacked(scored)["search"]
             answered = answers_of(folder, texts.search.first(len(there)), target, fair.max_length)
-            same[key] = agreement(metric.problem, answered, there)
+            same[key] = agreement(metric.problem, as_scored(answered), there)
     counts = {"inputs": inputs, "rounds": rounds, "processes": processes}
     measured = side_by_side(everything, fair, texts.search, target, **counts, seed=seed, watch=watch)
     found = timings(measured, baselines, seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from evaluators.answering import Answer, Answering, Logits, PrefixReuse, Whole, by_length, run
 from evaluators.base import Guard, Job, Score, Train, Verify, VerifyCascade
@@ -30,6 +31,8 @@ from spaces.target import Target
 
 # Rows that answer together where a batch changes nothing: at tens of tokens a quarter faster than one by one.
 _TOGETHER = 8
+# What the logits of scored designs are kept in: there may be thousands.
+SCORED = np.float16
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class TransformerEvaluator:
             "rows": float(len(rows)),
             **loss_figures(work.metric.problem, original, logits, truth),
         }
-        return Evaluation(job.key, Complete(values, extras), predictions=packed({job.split: logits}))
+        return Evaluation(job.key, Complete(values, extras), predictions=packed({job.split: logits}, SCORED))
 
     def _guards(self, original: Logits, logits: Logits, rows: Encoded) -> dict[str, Guard]:
         labels = rows.truth if rows.labels else None
@@ -192,13 +195,16 @@ class TransformerEvaluator:
         return self._workload.runtime.load(artefact, threads=self._threads, device=self._workload.target.device)
 
 
-def packed(logits: Mapping[str, Logits]) -> bytes:
-    """Logits by split as the contents of an .npz file, in half precision."""
+def packed(logits: Mapping[str, Logits], precision: DTypeLike = np.float32) -> bytes:
+    """Logits by split as the contents of an .npz file, in that precision."""
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, **{split: rows.astype(np.float16) for split, rows in logits.items()}
-    )
+    np.savez_compressed(buffer, allow_pickle=False, **{split: rows.astype(precision) for split, rows in logits.items()})
     return buffer.getvalue()
+
+
+def as_scored(logits: Logits) -> Logits:
+    """Logits as those of scored designs read back, which are kept in half precision: (B, C)."""
+    return logits.astype(SCORED).astype(np.float32)
 
 
 def unpacked(predictions: bytes | Path) -> dict[str, Logits]:

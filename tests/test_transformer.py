@@ -1,10 +1,12 @@
 """The evaluator of transformers: what it scores is the real artefact, and its figures are those of the definitions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from evaluators.answering import run, run_sorted
-from evaluators.base import Score
+from evaluators.base import Score, Verify
 from evaluators.transformer import TransformerEvaluator, Workload, unpacked
 from spaces.axes.pruning import Importance, PruningAxis, UnitCosts
 from spaces.axes.quantization import QuantizationAxis, forget_absent_parts
@@ -76,3 +78,14 @@ def test_sorting_by_length_changes_no_answer(workload: Workload) -> None:
     predictor = workload.runtime.load(workload.template.untouched(), threads=1)
     rows = workload.splits["confirm"]
     np.testing.assert_allclose(run_sorted(predictor, rows, 5), run(predictor, rows, 1), atol=1e-5)
+
+
+def test_what_is_verified_is_not_rounded(workload: Workload, tmp_path: Path) -> None:
+    """Ranks and cosines of rounded answers are those of other answers."""
+    member = (space := space_of(workload)).decode(space.identity())
+    (tmp_path / workload.runtime.filename).write_bytes(workload.template.assemble(member))
+    verified = TransformerEvaluator(workload).evaluate(Verify(member, tmp_path, ("confirm",)))
+    assert verified.predictions is not None
+    predictor = workload.runtime.load(tmp_path / workload.runtime.filename, threads=1)
+    expected = run(predictor, workload.splits["confirm"], workload.target.batch_size)
+    assert (unpacked(verified.predictions)["confirm"] == expected).all()
