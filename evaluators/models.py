@@ -195,7 +195,7 @@ def ensure_finetuned(
     model, tokenizer = load_classifier(
         source, task.classes, task.problem, trust_remote_code=trust_remote_code, seed=seed
     )
-    settings = replace(settings, epochs=settings.passes(len(texts.train)))
+    settings = replace(settings, epochs=settings.passes(len(texts.train), task.problem))
     recipe = {
         "weights": weights_sha256(model),
         "train": texts.train.sha256,

@@ -168,7 +168,7 @@ class Recoverer:
                 path,
                 changed(tuned, self._original, pruning),
                 pruning,
-                {"epochs": float(work.finetune.passes(len(labelled)))},
+                {"epochs": float(work.finetune.passes(len(labelled), labelled.problem))},
             )
         return weights
 

@@ -509,7 +509,11 @@ def finetune(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the train split; 3, or as many as make 120 steps, by default.", min=1),
+        typer.Option(
+            help="Passes over the train split; by default 3, or as many as make 120 steps, 800 with several labels or "
+            "labelled words.",
+            min=1,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits and the order.")] = 0,
     split_seed: Annotated[

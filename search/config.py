@@ -351,9 +351,9 @@ class VerifyConfig(Section):
 class FinetuneConfig(Section):
     """Used where the model has no head for the task.
 
-    `epochs`, None: 3, or as many as make 120 steps; `averaged`: fine-tunings whose weights are averaged into one model;
-    `consistency`: weight of the divergence between two answers under different dropout, against overfitting few rows;
-    `max_length` is of all later inputs too, None: the task's own.
+    `epochs`, None: 3, or as many as make 120 steps, of several labels or labelled words 800; `averaged`: fine-tunings
+    whose weights are averaged into one model; `consistency`: weight of the divergence between two answers under
+    different dropout, against overfitting few rows; `max_length` is of all later inputs too, None: the task's own.
     """
 
     epochs: int | None = Field(None, ge=1)

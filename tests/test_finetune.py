@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from evaluators.models import weights_sha256
+from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.labels import MULTI_LABEL
+from evaluators.problems.words import TokenClassification
 from evaluators.tasks.base import Encoded
 from evaluators.training import finetune as module
 from evaluators.training import schedule
@@ -92,6 +95,12 @@ def test_few_rows_are_passed_more_often_unless_told_otherwise() -> None:
     passes = [FinetuneSettings(batch_size=32).passes(rows) for rows in (1, 300, 1000, 1280, 100_000)]
     assert passes == [120, 12, 4, 3, 3]
     assert FinetuneSettings(epochs=2).passes(300) == 2
+
+
+@pytest.mark.parametrize("problem", [MULTI_LABEL, TokenClassification(("O", "B-a"), 10)])
+def test_rare_labels_are_passed_more_often(problem: Problem) -> None:
+    assert [FinetuneSettings(batch_size=32).passes(rows, problem) for rows in (2703, 100_000)] == [10, 3]
+    assert FinetuneSettings(epochs=2).passes(2703, problem) == 2
 
 
 def test_averaged_weights_are_the_mean_of_fine_tunings() -> None:

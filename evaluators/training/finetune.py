@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from evaluators.problems.base import Problem
+from evaluators.problems.classes import CLASSIFICATION
+from evaluators.problems.labels import MULTI_LABEL
+from evaluators.problems.words import OF_WORDS
 from evaluators.tasks.base import Encoded
 from evaluators.training.schedule import (
     Descent,
@@ -25,6 +28,8 @@ from evaluators.training.schedule import (
 )
 
 _LEAST_EPOCHS, _LEAST_STEPS = 3, 120
+# Of problems in which most of what is to be said of a row is that it is not there: each label alone is rare.
+_LEAST_STEPS_OF = {MULTI_LABEL.name: 800, OF_WORDS: 800}
 _FAR = 100_003  # between the seeds of fine-tunings that are averaged
 
 
@@ -33,8 +38,11 @@ class FinetuneSettings:
     """AdamW with a linear warm-up over the share `warmup` of all steps, then a linear decay to zero.
 
     `epochs` None: three, or as many as make 120 steps: MiniLM-L6 on 300 reviews got 58 % right after three, 79 % after
-    so many. `averaged`: fine-tunings that differ in the order of batches and in dropout, whose weights are averaged
-    into one model (a uniform model soup, Wortsman et al. 2022): the same size and speed for so many times the training.
+    so many. Where rows have any number of labels, or their words one each, 800: on about 2,600 rows F1 rose from 0.45
+    to 0.64 and from 0.80 to 0.86 over that of three epochs.
+
+    `averaged`: fine-tunings that differ in the order of batches and in dropout, whose weights are averaged into one
+    model (a uniform model soup, Wortsman et al. 2022): the same size and speed for so many times the training.
 
     `consistency`: weight of the divergence between two answers to the same rows under different dropout (R-Drop, Liang
     et al. 2021); with it a step reads its rows twice. It guards against learning few rows by heart.
@@ -48,10 +56,12 @@ class FinetuneSettings:
     averaged: int = 1
     consistency: float = 0.0
 
-    def passes(self, rows: int) -> int:
+    def passes(self, rows: int, problem: Problem = CLASSIFICATION) -> int:
         """Epochs over so many rows."""
+        if self.epochs is not None:
+            return self.epochs
         steps = -(-rows // self.batch_size)  # of an epoch
-        return max(_LEAST_EPOCHS, -(-_LEAST_STEPS // steps)) if self.epochs is None else self.epochs
+        return max(_LEAST_EPOCHS, -(-_LEAST_STEPS_OF.get(problem.name, _LEAST_STEPS) // steps))
 
 
 def finetune(
@@ -86,7 +96,7 @@ def finetunings(
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Any]:
     """The fine-tuned copies that `finetune` averages, the first of which is the one without averaging."""
-    steps = settings.passes(len(train)) * -(-len(train) // settings.batch_size)
+    steps = settings.passes(len(train), train.problem) * -(-len(train) // settings.batch_size)
     ticker = Ticker(settings.averaged * steps, progress)
     return [_tuned(model, train, settings, seed + _FAR * number, device, ticker) for number in range(settings.averaged)]
 
@@ -94,7 +104,8 @@ def finetunings(
 def _tuned(model: Any, train: Encoded, settings: FinetuneSettings, seed: int, device: str, ticker: Ticker) -> Any:
     model = copy.deepcopy(model).to(device).train()
     rng = np.random.default_rng(seed)
-    epochs = [length_batches(train.lengths, settings.batch_size, rng) for _ in range(settings.passes(len(train)))]
+    passes = settings.passes(len(train), train.problem)
+    epochs = [length_batches(train.lengths, settings.batch_size, rng) for _ in range(passes)]
     plan = [batch for epoch in epochs for batch in epoch]
     descent = Descent(
         model.parameters(),
