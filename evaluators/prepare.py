@@ -33,7 +33,7 @@ from evaluators.moments import inverse_moments
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
-from evaluators.runtimes.base import Runtime, Template
+from evaluators.runtimes.base import Runtime, Smooths, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
 from evaluators.store import LATENCY, Store
 from evaluators.tasks.base import Encoded, Inputs, Rows, Splits, Task, Text, encode
@@ -56,6 +56,7 @@ from spaces.whole import write_whole
 # fp32 answers do not depend on the batch, so the original's are computed in batches.
 _REFERENCE_BATCH = 16
 _SENSITIVITY_ROWS = 64
+_SPREAD_ROWS = 256  # some thousand tokens
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Assignment:
         ffn_group: neurons that go together.
         sensitivity: whether parts that 8 bits hurt are looked for.
         compensate: whether what pruning leaves is refitted to stand in for what goes.
+        smooth: whether wide inputs are narrowed where 8 bits round them.
         attention: kinds in which layers may attend, other than softly (spaces/axes/attention.py).
         compression: shares of a row's tokens that members may read, other than all (spaces/axes/compression.py).
         trust_remote_code: run the model author's code.
@@ -115,6 +117,7 @@ class Assignment:
     ffn_group: int = 64
     sensitivity: bool = False
     compensate: bool = True
+    smooth: bool = True
     attention: tuple[str, ...] = ()
     compression: tuple[float, ...] = ()
     trust_remote_code: bool = False
@@ -322,6 +325,11 @@ def design_json(work: Assignment, member: Member) -> dict[str, Any]:
 
 def _template(work: Assignment, model: Any, calibration: Encoded, watch: Watch) -> Template:
     template = work.runtime.template(model, pairs=calibration.pairs)
+    if work.smooth and isinstance(template, Smooths):
+        spreads = template.spreads_on(
+            calibration.first(_SPREAD_ROWS), lambda done, total: watch("spreads", done, total)
+        )
+        template = template.smoothing(spreads)
     if not work.compensate:
         return template
     moments = inverse_moments(
@@ -429,6 +437,7 @@ def _origin(
             "max_length": work.max_length,
             "metric": work.task.metric.title,
             "compensate": work.compensate,
+            "smooth": work.smooth,
             "tokens": None if vocabulary is None else list(vocabulary.tokens),
             "exact_rows": work.exact_rows,
             "version": versions(("paretoformer",)),

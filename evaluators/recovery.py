@@ -27,7 +27,7 @@ from evaluators.grades import Grades
 from evaluators.latency_terms import attention
 from evaluators.models import load_classifier
 from evaluators.refit import Refit, followers
-from evaluators.runtimes.base import Runtime, Template
+from evaluators.runtimes.base import Runtime, Smooths, Template
 from evaluators.tasks.base import Encoded
 from evaluators.training.distill import Distilled, DistillSettings, distill
 from evaluators.training.finetune import FinetuneSettings, finetune
@@ -272,8 +272,11 @@ class Templates:
             made = self._runtime.template(model, pairs=self._recovery.rows.pairs).with_vocabulary(
                 original.ranking, original.book
             )
-            graded_by = original.grades
-            self._made[weights] = made if graded_by is None else made.with_grades(graded_by)
+            if original.grades is not None:
+                made = made.with_grades(original.grades)
+            if isinstance(original, Smooths) and isinstance(made, Smooths):
+                made = made.smoothing(original.spreads)
+            self._made[weights] = made
         return self._made[weights]
 
     @cached_property

@@ -156,10 +156,12 @@ class PruningConfig(Section):
 
 
 class QuantizationConfig(Section):
-    """Widths to choose from; None: all that the runtime executes."""
+    """Widths to choose from; None: all that the runtime executes. `smooth`: wide inputs of 8-bit linears are narrowed,
+    and their weights widened, before both are rounded."""
 
     bits: tuple[int, ...] | None = Field(None, min_length=1)
     embeddings: tuple[int, ...] | None = Field(None, min_length=1)
+    smooth: bool = True
 
 
 class VocabularyConfig(Section):

@@ -195,6 +195,7 @@ def assignment(config: RunConfig) -> "Assignment":
         ffn_group=(config.space.pruning or PruningConfig()).ffn_group,
         sensitivity={32, 8} <= set(_widths(config, _runtime(config))["blocks"]),
         compensate=compensates(config),
+        smooth=smooths(config),
         attention=attention_kinds(config),
         compression=compression_levels(config),
         distill=_distillation(config),
@@ -212,6 +213,12 @@ def assignment(config: RunConfig) -> "Assignment":
 def compensates(config: RunConfig) -> bool:
     """Whether what pruning leaves is refitted to stand in for what goes."""
     return (config.space.pruning or PruningConfig(compensate=False)).compensate and not config.masks_only
+
+
+def smooths(config: RunConfig) -> bool:
+    """Whether wide inputs are narrowed where 8 bits round them."""
+    asked = config.space.quantization or QuantizationConfig(smooth=False)
+    return asked.smooth and 8 in _widths(config, _runtime(config))["blocks"]
 
 
 def _distillation(config: RunConfig) -> Any:

@@ -1,8 +1,8 @@
 """The contract of a runtime: where a model really runs. Knows no framework."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.grades import Grades
+from evaluators.tasks.base import Encoded
 from spaces.design import Member
 from spaces.shape import ModelShape
+
+# By a linear's name, the root mean square of each of its inputs over tokens, (K,).
+Spreads: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 PLAIN = "plain"  # the way every template knows to write a member
 
@@ -99,6 +103,26 @@ class StagedPredictor(Protocol):
         self, inputs: Mapping[str, NDArray[np.int64]], states: Mapping[int, NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
         """Logits (B, C), and by layer the states that enter it, from inputs, each (B, T), and the states given."""
+        ...
+
+
+@runtime_checkable
+class Smooths(Protocol):
+    """A template whose members can narrow wide inputs of linears where few bits round them.
+
+    Attributes:
+        spreads: by a linear's name, what it knows of its inputs; empty: all are rounded as they come.
+    """
+
+    @property
+    def spreads(self) -> Spreads: ...
+
+    def smoothing(self, spreads: Spreads) -> Template:
+        """The same template with such spreads."""
+        ...
+
+    def spreads_on(self, rows: Encoded, progress: Callable[[int, int], None]) -> Spreads:
+        """Those of the untouched original on calibration rows; `progress`: told (rows done, rows in all)."""
         ...
 
 

@@ -196,8 +196,12 @@ class Lowering:
         self._lowered.node("MatMul", [enters, add(f"{stored}{MATRIX}", cut.full())], [f"{name}.product"])
         self._lowered.node("Add", [f"{name}.product", add(f"{stored}.bias", cut.bias())], [leaves])
 
-    def _int8(self, enters: str, cut: Cut, stored: str, _: str, leaves: str) -> None:
-        add, (values, scales) = self._lowered.tensor, cut.eight()
+    def _int8(self, enters: str, cut: Cut, stored: str, name: str, leaves: str) -> None:
+        add, (values, scales), smoothing = self._lowered.tensor, cut.eight(), cut.smoothing()
+        if smoothing is not None:
+            smooth = f"{name}.smooth"
+            self._lowered.node("Mul", [enters, add(f"{stored}.smoothing", smoothing)], [smooth])
+            enters = smooth
         inputs = [add(f"{stored}.int8", values), add(f"{stored}.scales", scales), "", add(f"{stored}.bias", cut.bias())]
         self._lowered.node("DynamicQuantizeMatMul", [enters, *inputs], [leaves], CONTRIB)
 

@@ -12,6 +12,9 @@ Floats: TypeAlias = NDArray[np.float32]
 # scales, and logits move as little as with 64.
 LARGEST_BLOCK = 128
 SMALLEST_BLOCK = 16  # of MatMulNBits and GatherBlockQuantized
+# Share of the differences between inputs that moves into the weights. Predictions of a MiniLM for film reviews, all
+# parts in 8 bits, moved by a divergence of 0.0061 without, and with 0.6 to 0.9 by 0.0033, 0.0018, 0.0010, 0.0014.
+_SMOOTHED = 0.75
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,25 @@ def by_column(matrix: Floats) -> Columns:
     largest = np.abs(matrix).max(axis=0)
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return Columns(np.rint(matrix / scales).astype(np.int8), scales)
+
+
+def smoothing(spread: Floats, matrix: Floats) -> Floats:
+    """By what each input of a matrix (K, N) is divided, and its row multiplied, before 8 bits round both: (K,).
+
+    All inputs share one scale, and a few wide ones leave the others few steps of it; weights have a scale per column
+    and can take most of that over (Xiao et al. 2023, SmoothQuant, arXiv 2211.10438; there with largest magnitudes
+    and a share of 0.5). Powers of two, so that nothing but the rounding itself is inexact.
+
+    Args:
+        spread: (K,), root mean square of each input.
+        matrix: (K, N).
+    """
+    largest = np.abs(matrix).max(axis=1)
+    used = (spread > 0) & (largest > 0)
+    powers = np.zeros_like(spread)
+    powers[used] = _SMOOTHED * np.log2(spread[used]) - (1 - _SMOOTHED) * np.log2(largest[used])
+    powers[used] -= np.median(powers[used]) if used.any() else 0
+    return np.exp2(np.rint(powers))
 
 
 def block_size(length: int) -> int:

@@ -45,6 +45,7 @@ class _Writer:
         self._rng = rng
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
+        self._spreads: dict[str, NDArray[np.float32]] = {}
 
     def template(self) -> OnnxTemplate:
         mask, hidden = self._mask(), self._embeddings()
@@ -58,7 +59,7 @@ class _Writer:
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", _CLASSES])
         graph = helper.make_graph(self._nodes, "random_encoder", inputs, [logits], list(self._weights.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])
-        return OnnxTemplate(model.SerializeToString(), tuple(layers), self._shape)
+        return OnnxTemplate(model.SerializeToString(), tuple(layers), self._shape, spreads=self._spreads)
 
     def _mask(self) -> str:
         """(B, T) ones and zeros to (B, 1, 1, T) zeros and very small numbers."""
@@ -120,7 +121,8 @@ class _Writer:
     def _linear(
         self, enters: str, outputs: int, name: str, layer: int, part: str, leaves: list[str], inputs: int | None = None
     ) -> None:
-        matrix = self._drawn(f"{name}{MATRIX}", inputs or self._inputs(part), outputs)
+        matrix = self._drawn(f"{name}{MATRIX}", count := inputs or self._inputs(part), outputs)
+        self._spreads[name] = self._rng.uniform(0.1, 10.0, count).astype(np.float32)
         bias = self._drawn(f"{name}.bias", outputs)
         node = helper.make_node("Linear", [enters, matrix, bias], leaves, domain=DOMAIN, layer=layer, part=part)
         self._nodes.append(node)

@@ -1,6 +1,6 @@
 """The original as a graph ready to be cut. Knows how to open, lower and write it; knows nothing of torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from evaluators.codebook import Codebook
 from evaluators.compensation import InverseMoments
 from evaluators.grades import UNGRADED, Grades
-from evaluators.runtimes.base import PLAIN
+from evaluators.runtimes.base import PLAIN, Spreads
 from evaluators.runtimes.onnxruntime.graph import (
     DOMAIN,
     MATRIX,
@@ -27,8 +27,10 @@ from evaluators.runtimes.onnxruntime.graph import (
 )
 from evaluators.runtimes.onnxruntime.lowering import CONTRIB, Lowering, state_name
 from evaluators.runtimes.onnxruntime.selecting import Selecting
+from evaluators.runtimes.onnxruntime.smoothing import spreads
 from evaluators.runtimes.onnxruntime.weights import Indices, Matrix, Rare, Table, Tensor
 from evaluators.runtimes.onnxruntime.writing import onnx_file, onnx_file_bytes
+from evaluators.tasks.base import Encoded
 from spaces.axes.attention import Attention
 from spaces.axes.compression import WHOLE, compression
 from spaces.axes.pruning import Pruning
@@ -53,6 +55,8 @@ class OnnxTemplate:
         layers: where its layers begin and end.
         shape: the model's sizes.
         inverse_moments: by module name, of linears whose remaining inputs stand in for those that go; empty: none does.
+        spreads: by a linear's name, the root mean square of each of its inputs, which are smoothed where 8 bits round
+            them; empty: none are.
         ranking: ids of tokens, most needed first; empty: every member has the whole vocabulary.
         book: what rows of rare words are put together from; None: all rows are exact.
         grades: of tokens, by which rows are compressed; None: no member compresses.
@@ -62,6 +66,7 @@ class OnnxTemplate:
     layers: tuple[LayerEnds, ...]
     shape: ModelShape
     inverse_moments: InverseMoments = field(default_factory=dict, repr=False, compare=False)
+    spreads: Spreads = field(default_factory=dict, repr=False, compare=False)
     ranking: tuple[int, ...] = field(default=(), repr=False)
     book: Codebook | None = field(default=None, repr=False, compare=False)
     grades: Grades | None = field(default=None, repr=False)
@@ -79,6 +84,10 @@ class OnnxTemplate:
     def compensating(self, inverse_moments: InverseMoments) -> "OnnxTemplate":
         """The same template, in whose members what stays stands in for what goes."""
         return replace(self, inverse_moments=inverse_moments)
+
+    def smoothing(self, spreads: Spreads) -> "OnnxTemplate":
+        """The same template, in whose members wide inputs are narrowed where 8 bits round them."""
+        return replace(self, spreads=spreads)
 
     def with_vocabulary(self, ranking: Sequence[int], book: Codebook | None = None) -> "OnnxTemplate":
         """The same template, whose members may keep, or keep exactly, only the first tokens of `ranking`."""
@@ -114,10 +123,22 @@ class OnnxTemplate:
 
     def untouched(self) -> bytes:
         """The original in fp32, every token in every layer; node by node the exported graph's values."""
-        lowering = Lowering(
-            self._original, Pruning.identity(self.shape), Quantization.uniform(self.shape), shorten=False
-        )
-        return self._written(lowering.run())
+        return self._written(self._whole())
+
+    def spreads_on(self, rows: Encoded, progress: Callable[[int, int], None]) -> Spreads:
+        """Root mean squares of what enters each linear of the untouched original."""
+        lowered, entering = self._whole(), dict[str, list[str]]()
+        for node in self._original.nodes:
+            if node.domain == DOMAIN and node.op_type == "Linear":
+                entering.setdefault(node.input[1].removesuffix(MATRIX), []).append(node.input[0])
+        model = self._model(lowered)
+        names = sorted({name for names in entering.values() for name in names})
+        model.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, None) for name in names)
+        return spreads(onnx_file(model, lowered.tensors), entering, rows, progress)
+
+    def _whole(self) -> Lowered:
+        pruning, widths = Pruning.identity(self.shape), Quantization.uniform(self.shape)
+        return Lowering(self._original, pruning, widths, shorten=False).run()
 
     def _lowering(self, member: Member, *, fused: bool = False) -> Lowering:
         configs = {type(config): config for config in member.configs}
@@ -190,8 +211,8 @@ class OnnxTemplate:
         )
 
     def _matrix(self, node: onnx.NodeProto, arrays: dict[str, NDArray[Any]]) -> Matrix:
-        name = node.input[1]
-        return Matrix(arrays[name], arrays[node.input[2]], self.inverse_moments.get(name.removesuffix(MATRIX)))
+        module = (name := node.input[1]).removesuffix(MATRIX)
+        return Matrix(arrays[name], arrays[node.input[2]], self.inverse_moments.get(module), self.spreads.get(module))
 
     def _reads_first_token(self, nodes: tuple[onnx.NodeProto, ...], arrays: dict[str, NDArray[Any]]) -> bool:
         """Whether all that follows the last layer, but for layer norms, is one selection of token 0, and no query is

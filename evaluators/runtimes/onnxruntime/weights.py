@@ -76,11 +76,25 @@ class Matrix:
 
     Whole matrices and selections of columns (outputs) come from one rounding of the whole, which is exact because no
     scale spans two columns; a selection of rows (inputs) is rounded anew, and refitted first if moments are given.
+
+    Args:
+        values: (K, N).
+        bias: (N,).
+        inverse_moments: (K + 1, K + 1), of its inputs; None: nothing stands in for those that go.
+        spread: (K,), root mean square of each input; None: 8 bits round inputs as they come.
     """
 
-    def __init__(self, values: Floats, bias: Floats, inverse_moments: Doubles | None = None) -> None:
+    def __init__(
+        self,
+        values: Floats,
+        bias: Floats,
+        inverse_moments: Doubles | None = None,
+        spread: Floats | None = None,
+    ) -> None:
         self.values = values
         self.bias = bias
+        self.smoothing = None if spread is None else quantize.smoothing(spread, values)
+        self._spread = spread
         self._inverse = inverse_moments
         self._refitted: dict[tuple[int, ...], Matrix] = {}
         self._columns: Columns | None = None
@@ -99,16 +113,18 @@ class Matrix:
         if rows not in self._refitted:
             if len(self._refitted) >= _KEPT:
                 del self._refitted[next(iter(self._refitted))]
-            if self._inverse is None:
-                self._refitted[rows] = Matrix(self.values[list(rows)], self.bias)
-            else:
-                self._refitted[rows] = Matrix(*compensated(self.values, self.bias, self._inverse, rows))
+            values, bias = self.values[list(rows)], self.bias
+            if self._inverse is not None:
+                values, bias = compensated(self.values, self.bias, self._inverse, rows)
+            spread = None if self._spread is None else self._spread[list(rows)]
+            self._refitted[rows] = Matrix(values, bias, spread=spread)
         return self._refitted[rows]
 
     def columns(self) -> Columns:
-        """The whole in int8."""
+        """The whole in int8, for smoothed inputs."""
         if self._columns is None:
-            self._columns = quantize.by_column(self.values)
+            smoothed = self.values if self.smoothing is None else self.values * self.smoothing[:, None]
+            self._columns = quantize.by_column(smoothed)
         return self._columns
 
     def blocks(self) -> Blocks:
@@ -146,6 +162,18 @@ class Cut:
     def full(self) -> Tensor:
         """(K, N) in fp32."""
         return Tensor(np.float32, (self.inputs, self.outputs), lambda: self._whole.values[:, self._columns])
+
+    def smoothing(self) -> Tensor | None:
+        """What inputs are multiplied by before 8 bits round them, (K,); None: nothing."""
+        if self._matrix.smoothing is None:
+            return None
+
+        def values() -> Floats:
+            smoothing = self._whole.smoothing
+            assert smoothing is not None, "rows are smoothed as the whole is"
+            return np.reciprocal(smoothing)
+
+        return Tensor(np.float32, (self.inputs,), values)
 
     def eight(self) -> tuple[Tensor, Tensor]:
         """(K, N) in int8, and scales (N,)."""
