@@ -34,7 +34,7 @@ CONFIG: dict[str, Any] = {
     "model": "minilm",
     "limits": {"accuracy_drop": "2pt"},
     "search": {"trials": 120},
-    "recover": {"members": 2, "epochs": 3, "mixed": 0},
+    "recover": {"members": 2, "epochs": 5, "mixed": 0},
     "verify": {"members": 10},
 }
 QUICK: dict[str, Any] = {**CONFIG, "search": {"trials": 20}, "recover": {"members": 1, "epochs": 1}}
