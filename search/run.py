@@ -167,12 +167,11 @@ def resume(folder: Path, flags: Mapping[str, Any], display: Display | None = Non
     config = RunConfig.parse(merged(content, flags))
     refuse_foreign(config, flags)
     wiring.check(config)
-    for knob, of in (("pruning with compensate", wiring.compensates), ("quantization with smooth", wiring.smooths)):
-        if of(config) != of(before):
-            raise RunError(
-                f"{folder}: {knob} {of(before)} and {of(config)} makes different models of one design; a run has one "
-                "of them. Start a new run folder (--out)."
-            )
+    if wiring.compensates(config) != wiring.compensates(before):
+        raise RunError(
+            f"{folder}: pruning with compensate {wiring.compensates(before)} and {wiring.compensates(config)} makes "
+            "different models of one design; a run has one of them. Start a new run folder (--out)."
+        )
     return _go_on(config, folder, display or Display())
 
 

@@ -151,6 +151,17 @@ def test_a_trained_member_is_assembled_like_any_other(recovery: Recovery) -> Non
     assert np.abs(logits(trained) - logits(member)).max() > 1e-3
 
 
+def test_trained_weights_are_smoothed_as_the_original_s_are(recovery: Recovery) -> None:
+    template = OnnxRuntime().template(recovery.original())
+    template = template.smoothing(template.spreads_on(recovery.rows.first(4), lambda *_: None))
+    pruning = random_pruning(template.shape, 1)
+    job = Train(Member((pruning, Quantization.uniform(template.shape))), epochs=0)
+    Recoverer(recovery).train(job)
+    trained = Templates(template, OnnxRuntime(), recovery).of(job.weights)
+    member = Member((pruning, Quantization.uniform(template.shape, 8)))
+    assert trained.assemble(member).count(b".smooth") == template.assemble(member).count(b".smooth") > 0
+
+
 def test_a_member_is_trained_with_the_word_table_that_it_will_have(recovery: Recovery) -> None:
     original = recovery.original()
     shape = Anatomy.of(original).shape
