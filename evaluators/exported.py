@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from transformers import AutoTokenizer
 
 from evaluators import artifact
@@ -73,7 +74,10 @@ def answers_of(folder: Path, rows: Rows, target: Target, max_length: int) -> Log
         model = artifact.Artifact.open(folder, threads=target.threads, device=target.device)
         return run(model.predictor, model.encode(rows), target.batch_size)
     answer = load(Setup(str(folder), target.threads, max_length=max_length)).keep(rows.texts)
-    return answer(range(len(rows)), target.batch_size)
+    logits = answer(range(len(rows)), target.batch_size)
+    if words := rows.problem.words:  # of the task's longest row, which need not be among these
+        return np.pad(logits, ((0, 0), (0, words - logits.shape[1]), (0, 0)))
+    return logits
 
 
 def accuracy_against(

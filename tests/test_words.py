@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,9 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for member, folder in zip((each for each in front.members if each.verified), exported, strict=True):
         found = task.metric.of(answers_of(folder, confirm, Target(), task.max_length), np.asarray(confirm.labels))
         assert found == pytest.approx(member.accuracy["confirm"].value, abs=1e-6)
+    short = replace(confirm, texts=("a fine film",), labels=confirm.labels[:1])  # shorter than the longest row
+    checkpoint = answers_of(tmp_path / "run" / "baseline" / "pipeline", short, Target(), task.max_length)
+    assert checkpoint.shape == answers_of(exported[0], short, Target(), task.max_length).shape
     said = Artifact.open(exported[0]).predict(["the fine film", "a dull story", ""])
     assert [len(each.label.split()) for each in said] == [3, 3, 0]
     _is_what_others_load(exported[0], tmp_path / "run" / "baseline" / "pipeline")
