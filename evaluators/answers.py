@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.metrics.calibration import log_softmax
+from spaces.medium import MEDIA, TEXT, Medium
 
 SEPARATOR = "|"  # between several labels of a row
 
@@ -51,6 +52,16 @@ def predictions(
 def problem_in(design: Mapping[str, Any]) -> str:
     """Name of the problem that design.json speaks of; older exports, and cascades, are of classes."""
     return str(design.get("problem", "classification"))
+
+
+def medium_in(design: Mapping[str, Any]) -> Medium:
+    """What the rows are of that design.json speaks of; older exports, and cascades, are of texts."""
+    return MEDIA[design.get("medium", TEXT.name)]
+
+
+def unnamed(classes: Sequence[str]) -> bool:
+    """Whether they are what transformers calls classes that nobody named."""
+    return all(name == f"LABEL_{index}" for index, name in enumerate(classes))
 
 
 def _of_words(exact: NDArray[np.float64], classes: Sequence[str]) -> Prediction:

@@ -241,7 +241,7 @@ def _same_rows(front: FrontFile, texts: "Splits") -> None:
 
 def fresh_folder(config: RunConfig) -> Path:
     """A folder under results/ that is not in use, named after model, task and time."""
-    task = config.task.name or Path(config.task.file or config.task.dataset or config.task.data or "task").stem
+    task = config.task.name or Path(config.task.source).stem
     return Path("results") / f"{Path(config.model).name}-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

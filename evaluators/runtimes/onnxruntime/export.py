@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.anatomy import labels_words
-from evaluators.runtimes.onnxruntime.graph import OPSET, STATES
+from evaluators.runtimes.onnxruntime.graph import IDS, MASK, OPSET, STATES
 from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
 from spaces.errors import ModelError
@@ -79,15 +79,15 @@ _MASKS: Mapping[str, _ReadyMask] = {
 }
 
 
-class _Image(nn.Module):
-    """Pixels (B, channels, height, width) to (B, C) logits."""
+class _Values(nn.Module):
+    """What a model reads that reads no tokens, such as pixels (B, channels, height, width), to (B, C) logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixel_values=pixel_values).logits
+    def forward(self, values: Tensor) -> Tensor:
+        logits: Tensor = self.model(**{self.model.main_input_name: values}).logits
         return logits
 
 
@@ -101,17 +101,16 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     Raises:
         ModelError: the model reads something else.
     """
-    if model.main_input_name not in ("input_ids", "pixel_values"):
+    if model.main_input_name != IDS and model.main_input_name not in _EXAMPLES:
         raise ModelError(
-            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read input_ids or "
-            "pixel_values. Use runtime torch."
+            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read {IDS} or "
+            f"{' or '.join(_EXAMPLES)}. Use runtime torch."
         )
     plain = copy.deepcopy(model).float().cpu().eval()
     plain.set_attn_implementation("eager")
-    names = ["pixel_values"] if plain.main_input_name == "pixel_values" else ["input_ids", "attention_mask"]
-    names += [TYPES] if types else []
-    image = names == ["pixel_values"]
-    axes = {name: {0: _BATCH} if image else {0: _BATCH, 1: _TOKENS} for name in names}
+    values = plain.main_input_name if plain.main_input_name != IDS else None
+    names = [values] if values else [IDS, MASK, *([TYPES] if types else [])]
+    axes = {name: {0: _BATCH} if values else {0: _BATCH, 1: _TOKENS} for name in names}
     outputs = {"logits": {0: _BATCH, 1: _TOKENS} if labels_words(plain) else {0: _BATCH}}
     outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
@@ -120,8 +119,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             "ignore"
         )  # the tracer warns of Python branches and of being legacy; contract tests check the graph
         torch.onnx.export(
-            _Image(plain) if image else _Text(plain),
-            _pixels(plain) if image else _tokens(plain, types=types),
+            _Values(plain) if values else _Text(plain),
+            (_EXAMPLES[values](plain.config),) if values else _tokens(plain, types=types),
             buffer,  # type: ignore[arg-type]  # with dynamo=False it may be a file object
             input_names=names,
             output_names=list(outputs),
@@ -137,7 +136,11 @@ def _tokens(model: Any, *, types: bool) -> tuple[Tensor, ...]:
     return ids, torch.ones_like(ids), *([torch.zeros_like(ids)] if types else [])
 
 
-def _pixels(model: Any) -> tuple[Tensor]:
-    size = model.config.image_size
+def _pixels(config: Any) -> Tensor:
+    size = config.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    return (torch.zeros(2, model.config.num_channels, height, width),)
+    return torch.zeros(2, config.num_channels, height, width)
+
+
+# By the name of an input that is no tokens, one that a model can be traced with.
+_EXAMPLES: Mapping[str, Callable[[Any], Tensor]] = {"pixel_values": _pixels}
