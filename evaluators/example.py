@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from spaces.medium import IMAGE, TEXT, Medium
+from spaces.medium import IMAGE, SOUND, TEXT, Medium
 
 FILE = "example.py"
 
@@ -34,6 +34,17 @@ mode = "L" if len(processor.image_mean or ()) == 1 else "RGB"
 for path in sys.argv[1:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
     inputs = processor(image, return_tensors="np")
+""",
+    ),
+    SOUND.name: (
+        "\nimport math, soundfile\nfrom scipy.signal import resample_poly",
+        """\
+wanted = processor.sampling_rate
+for path in sys.argv[1:]:
+    waves, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    common = math.gcd(rate, wanted)
+    wave = resample_poly(waves.mean(axis=1), wanted // common, rate // common).astype("float32")
+    inputs = processor(wave, sampling_rate=wanted, return_tensors="np")
 """,
     ),
 }

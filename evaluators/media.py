@@ -1,10 +1,11 @@
-"""Files as a model's inputs, read when they are wanted. Knows images and their processors; knows no tasks.
+"""Files as a model's inputs, read when they are wanted. Knows images, sounds and their processors; knows no tasks.
 
 A row is a file, its text the file's path, and what the model reads one array, which the model's own processor makes.
 """
 
 import hashlib
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import DataError, ModelError
-from spaces.medium import IMAGE, Medium
+from spaces.medium import IMAGE, SOUND, Medium
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 # Of arrays that a process keeps, so that rows which are read again and again need not be decoded each time.
 _MOST_BYTES = 1 << 29
+_SHORTEST_SECONDS = 0.05  # below, models of waves have no token
 
 
 class FileReader:
@@ -39,7 +41,7 @@ class FileReader:
         self._bytes = 0
 
     def __call__(self, path: str) -> Arrays:
-        """The input by its name: pixel_values (channels, height, width).
+        """The input by its name: pixel_values (channels, height, width), or input_values (frames, bins) or (samples,).
 
         Raises:
             DataError: no such file, or not one of the medium.
@@ -54,7 +56,12 @@ class FileReader:
 
     def lengths(self, paths: Sequence[str]) -> tuple[int, ...]:
         """The longest side of each file's array; two of equal length have the same shape."""
-        return (longest_side(self(paths[0])),) * len(paths) if paths else ()
+        if not paths:
+            return ()
+        (first,) = self(paths[0]).values()
+        if first.ndim == 1:  # a wave, as long as the sound; all else is of the size that the model wants
+            return tuple(_samples(Path(path), self.processor.sampling_rate) for path in paths)
+        return (max(first.shape),) * len(paths)
 
     @property
     def sha256(self) -> str:
@@ -175,6 +182,58 @@ def _check_image(path: Path) -> None:
         image.verify()
 
 
+def _sound(processor: Any, path: Path) -> Mapping[str, Any]:
+    """One channel, the mean of all, in the processor's own sampling rate."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    with _opened_sound(path):
+        waves, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    up, down = _ratio(rate, processor.sampling_rate)
+    wave = resample_poly(waves.mean(axis=1), up, down).astype(np.float32)  # (samples,)
+    made: Mapping[str, Any] = processor(wave, sampling_rate=processor.sampling_rate, return_tensors="np")
+    return made
+
+
+def _check_sound(path: Path) -> None:
+    import soundfile
+
+    with _opened_sound(path):
+        known = soundfile.info(path)
+    if known.duration < _SHORTEST_SECONDS:
+        raise DataError(
+            f"{path} lasts {1000 * known.duration:.0f} ms, expected at least {1000 * _SHORTEST_SECONDS:.0f}. Remove it."
+        )
+
+
+def _samples(path: Path, rate: int) -> int:
+    """Of a sound in another rate."""
+    import soundfile
+
+    known = soundfile.info(path)
+    up, down = _ratio(known.samplerate, rate)
+    return -(-int(known.frames) * up // down)
+
+
+def _ratio(rate: int, wanted: int) -> tuple[int, int]:
+    common = math.gcd(rate, wanted)
+    return wanted // common, rate // common
+
+
+@contextmanager
+def _opened_sound(path: Path) -> Iterator[None]:
+    from soundfile import SoundFileError
+
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Give the path of a sound.")
+    try:
+        yield
+    except SoundFileError as error:
+        raise DataError(
+            f"{path} is no sound that libsndfile reads ({' '.join(str(error).split()).rstrip('.')}). Mend or remove it."
+        ) from None
+
+
 @contextmanager
 def _opened_image(path: Path) -> Iterator[Any]:
     from PIL import Image
@@ -206,5 +265,5 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-_READERS: Mapping[str, Callable[[Any, Path], Mapping[str, Any]]] = {IMAGE.name: _image}
-_CHECKS: Mapping[str, Callable[[Path], None]] = {IMAGE.name: _check_image}
+_READERS: Mapping[str, Callable[[Any, Path], Mapping[str, Any]]] = {IMAGE.name: _image, SOUND.name: _sound}
+_CHECKS: Mapping[str, Callable[[Path], None]] = {IMAGE.name: _check_image, SOUND.name: _check_sound}

@@ -35,7 +35,7 @@ from evaluators.sentence_encoder import SentenceEncoder, behind_the_encoder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
-from spaces.medium import IMAGE, TEXT, Medium
+from spaces.medium import IMAGE, SOUND, TEXT, Medium
 from spaces.shape import ModelShape
 
 _HUB_SECONDS = 5
@@ -48,6 +48,7 @@ _OF_WORDS = "AutoModelForTokenClassification", ("ForTokenClassification",)
 _FAMILIES: Mapping[Medium, Collection[str]] = {
     TEXT: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     IMAGE: modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    SOUND: modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
 }
 
 _ALTERNATIVES = f"Local models: {', '.join(MODELS)}, or a folder written by save_pretrained."

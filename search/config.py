@@ -51,8 +51,8 @@ METRICS = {
 
 
 class TaskConfig(Section):
-    """A name from `list tasks`, a file, a folder of images by class, a Hub data set, or `data`: a file of texts, or a
-    flat folder of images, without labels.
+    """A name from `list tasks`, a file, a folder of images or sounds by class, a Hub data set, or `data`: a file of
+    texts, or a flat folder of images or sounds, without labels.
 
     `text`, `pair` (of second texts), `label` and `slice` (of groups that limits.slice_drop tells apart) are columns;
     `problem` is what labels are; `metric` is the problem's first unless given, or a function by dotted path, whose

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spaces.medium import IMAGE, MEDIA, TEXT, Medium
+from spaces.medium import IMAGE, MEDIA, SOUND, TEXT, Medium
 
 _OPTIMUM = """\
 from optimum.onnxruntime import ORTModelForSequenceClassification
@@ -34,6 +34,13 @@ _FILES: Mapping[str, tuple[str, str, str]] = {
         """\
 image = Image.open("image.png").convert("L" if len(processor.image_mean or ()) == 1 else "RGB")
 inputs = processor(image, return_tensors="pt")""",
+    ),
+    SOUND.name: (
+        "import soundfile",
+        "soundfile",
+        """\
+wave, rate = soundfile.read("sound.wav", dtype="float32")  # of one channel, in the model's sampling rate
+inputs = processor(wave, sampling_rate=rate, return_tensors="pt")""",
     ),
 }
 _OPTIMUM_OF_WORDS = _OPTIMUM.replace("SequenceClassification", "TokenClassification")

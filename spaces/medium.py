@@ -41,7 +41,15 @@ IMAGE = Medium(
     "AutoImageProcessor",
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
 )
-MEDIA = {each.name: each for each in (TEXT, IMAGE)}
+SOUND = Medium(
+    "sound",
+    "audio-classification",
+    "AutoModelForAudioClassification",
+    ("ForAudioClassification", "ForSequenceClassification"),
+    "AutoFeatureExtractor",
+    (".wav", ".flac", ".ogg", ".mp3"),
+)
+MEDIA = {each.name: each for each in (TEXT, IMAGE, SOUND)}
 
 
 def medium_of_file(path: PurePath) -> Medium | None:

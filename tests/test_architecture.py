@@ -46,6 +46,7 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "safetensors": (("evaluators/",), ()),
     "tokenizers": (("evaluators/",), ()),
     "PIL": (("evaluators/media.py",), ()),
+    "soundfile": (("evaluators/media.py",), ()),
     "huggingface_hub": (("evaluators/hub.py", "evaluators/models.py", "evaluators/tasks/"), ()),
 }
 DISTRIBUTIONS = {

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoModelForImageClassification
+from transformers import AutoModelForAudioClassification, AutoModelForImageClassification
 
 from evaluators import latency_model
 from evaluators.artifact import EXAMPLE
 from tests.test_cli import call
-from tests.tiny_files import SIDES, write_image_model, write_images
+from tests.tiny_files import PITCHES, SIDES, write_image_model, write_images, write_sound_model, write_sounds
 
 # Time is not what is tested here.
 SHORT = """\
@@ -33,19 +34,19 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A medium: files, a model of two classes more than they have, and what others call it."""
+    """Files by class, a model with other classes, and what others call it."""
 
-    write_rows: Callable[[Path], Path]
-    write_model: Callable[..., Path]
-    auto: type
-    pipeline: str
+    classes: tuple[str, ...]
     suffix: str
+    write_rows: Callable[[Path], Path]
+    write_model: Callable[[Path, str], Path]
+    auto: Any
+    pipeline: str
 
 
-KINDS = {
-    "vit": Kind(write_images, write_image_model, AutoModelForImageClassification, "image-classification", ".png"),
-    "deit": Kind(write_images, write_image_model, AutoModelForImageClassification, "image-classification", ".png"),
-}
+IMAGES = Kind(SIDES, ".png", write_images, write_image_model, AutoModelForImageClassification, "image-classification")
+SOUNDS = Kind(PITCHES, ".wav", write_sounds, write_sound_model, AutoModelForAudioClassification, "audio-classification")
+KINDS = {"vit": IMAGES, "ast": SOUNDS, "wav2vec2": SOUNDS}
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_a_family_goes_the_whole_path(family: str, capsys: pytest.CaptureFixture
 
     done("search", tmp_path / "run.yaml", "--model", model, "--data", data, "--out", run)
     (checkpoint,) = (tmp_path / "cache" / "finetuned").iterdir()
-    assert kind.auto.from_pretrained(checkpoint).config.id2label == dict(enumerate(SIDES))
+    assert kind.auto.from_pretrained(checkpoint).config.id2label == dict(enumerate(kind.classes))
     importance = json.loads((run / "importance.json").read_text())
     assert all(any(layer) for layer in (*importance["heads"], *importance["neurons"]))
     front = json.loads((run / "front.json").read_text())
@@ -80,7 +81,7 @@ def test_a_family_goes_the_whole_path(family: str, capsys: pytest.CaptureFixture
     assert f"predict {exported} --file" in card
     file = next(data.rglob(f"*{kind.suffix}"))
     answer = json.loads(done("predict", exported, "--file", file))
-    assert answer["label"] in SIDES
+    assert answer["label"] in kind.classes
     listed = data / "rows.jsonl"
     listed.write_text("".join(json.dumps({"file": str(each.relative_to(data))}) + "\n" for each in (file, file)))
     assert [json.loads(line) for line in done("predict", exported, "--file", listed).splitlines()] == [answer] * 2

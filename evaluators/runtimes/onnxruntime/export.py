@@ -21,6 +21,7 @@ _ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
+_WAVE = 16_000  # samples
 
 
 class _Text(nn.Module):
@@ -80,7 +81,8 @@ _MASKS: Mapping[str, _ReadyMask] = {
 
 
 class _Values(nn.Module):
-    """What a model reads that reads no tokens, such as pixels (B, channels, height, width), to (B, C) logits."""
+    """What a model reads that reads no tokens, such as pixels (B, channels, height, width) or waves (B, samples), to
+    (B, C) logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -95,8 +97,9 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     """The graph of a copy of `model` in fp32; nodes are named after modules: `/model/bert/pooler/dense/Gemm`.
 
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
-    size), or `pixel_values` where the model takes images; the output is `logits`, of a classifier of words those of all
-    tokens, and, of an encoder of sentences, the tokens' states (STATES), which loaders that pool by themselves ask for.
+    size), or `pixel_values` or `input_values` where the model takes images or sounds; the output is `logits`, of a
+    classifier of words those of all tokens, and, of an encoder of sentences, the tokens' states (STATES), which loaders
+    that pool by themselves ask for.
 
     Raises:
         ModelError: the model reads something else.
@@ -108,9 +111,11 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
         )
     plain = copy.deepcopy(model).float().cpu().eval()
     plain.set_attn_implementation("eager")
-    values = plain.main_input_name if plain.main_input_name != IDS else None
-    names = [values] if values else [IDS, MASK, *([TYPES] if types else [])]
-    axes = {name: {0: _BATCH} if values else {0: _BATCH, 1: _TOKENS} for name in names}
+    main = plain.main_input_name
+    names = [IDS, MASK, *([TYPES] if types else [])] if main == IDS else [main]
+    asked = _tokens(plain, types=types) if main == IDS else (_EXAMPLES[main](plain.config),)
+    # Tokens and waves are of any length; pixels and spectrograms are of the model's own size.
+    axes = {name: {0: _BATCH, 1: _TOKENS} if asked[0].ndim == 2 else {0: _BATCH} for name in names}
     outputs = {"logits": {0: _BATCH, 1: _TOKENS} if labels_words(plain) else {0: _BATCH}}
     outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
@@ -119,8 +124,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             "ignore"
         )  # the tracer warns of Python branches and of being legacy; contract tests check the graph
         torch.onnx.export(
-            _Values(plain) if values else _Text(plain),
-            (_EXAMPLES[values](plain.config),) if values else _tokens(plain, types=types),
+            _Text(plain) if main == IDS else _Values(plain),
+            asked,
             buffer,  # type: ignore[arg-type]  # with dynamo=False it may be a file object
             input_names=names,
             output_names=list(outputs),
@@ -142,5 +147,11 @@ def _pixels(config: Any) -> Tensor:
     return torch.zeros(2, config.num_channels, height, width)
 
 
+def _sound(config: Any) -> Tensor:
+    """Of AST a spectrogram; of others a wave, of at least one token."""
+    bins = getattr(config, "num_mel_bins", None)
+    return torch.zeros(2, _WAVE) if bins is None else torch.zeros(2, config.max_length, bins)
+
+
 # By the name of an input that is no tokens, one that a model can be traced with.
-_EXAMPLES: Mapping[str, Callable[[Any], Tensor]] = {"pixel_values": _pixels}
+_EXAMPLES: Mapping[str, Callable[[Any], Tensor]] = {"pixel_values": _pixels, "input_values": _sound}
