@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
+from transformers import Wav2Vec2FeatureExtractor
 
 from evaluators import media
 from evaluators.media import FileReader, Files, check_file, check_medium, open_reader
@@ -17,8 +19,8 @@ from evaluators.tasks.base import Rows, encode
 from evaluators.tasks.folders import FolderTask, UnlabeledFolder
 from search.config import RunConfig
 from spaces.errors import ConfigError, DataError, ModelError
-from spaces.medium import IMAGE, TEXT, Medium
-from tests.tiny_files import SIDES, image, write_image_model, write_images
+from spaces.medium import IMAGE, SOUND, TEXT, Medium
+from tests.tiny_files import SIDES, image, write_image_model, write_images, write_sound_model, write_sounds
 
 SPLITS = ("train", "calibration", "search", "confirm", "test")
 ACCURACY = Metric("accuracy")
@@ -208,6 +210,76 @@ def test_files_are_read_when_they_are_wanted_and_kept_as_memory_allows(
     assert len(opened) == 3
     reader(paths[0])
     assert len(opened) == 4  # it had to go
+
+
+def write_tone(file: Path, rate: int, seconds: float, hertz: float = 100.0) -> np.ndarray:
+    """A pure tone in a file; returns it."""
+    wave = np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate).astype(np.float32)
+    soundfile.write(file, wave, rate, subtype="FLOAT" if file.suffix == ".wav" else None)
+    return wave
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize("rate", [2000, 4410, 8000])
+def test_a_sound_of_any_rate_is_read_in_the_model_s(tmp_path: Path, suffix: str, rate: int) -> None:
+    """A tone in another rate is the tone in the model's own, but for the ends, where a filter sees silence."""
+    reader = FileReader(SOUND, Wav2Vec2FeatureExtractor(sampling_rate=2000, do_normalize=False))
+    write_tone(tmp_path / f"tone{suffix}", rate, 0.2)
+    expected = write_tone(tmp_path / "own.wav", 2000, 0.2)
+    (found,) = reader(str(tmp_path / f"tone{suffix}")).values()
+    assert (found.shape, found.dtype) == ((400,), np.float32)
+    assert reader.lengths([str(tmp_path / f"tone{suffix}")]) == (400,)
+    np.testing.assert_allclose(found[50:-50], expected[50:-50], atol=0.02)
+
+
+def test_channels_of_a_sound_are_put_together(tmp_path: Path) -> None:
+    reader = FileReader(SOUND, Wav2Vec2FeatureExtractor(sampling_rate=2000, do_normalize=False))
+    wave = write_tone(tmp_path / "one.wav", 2000, 0.2)
+    soundfile.write(tmp_path / "two.wav", np.stack([wave, 0 * wave], axis=1), 2000, subtype="FLOAT")
+    np.testing.assert_allclose(reader(str(tmp_path / "two.wav"))["input_values"], wave / 2, atol=1e-6)
+
+
+def test_waves_of_unlike_lengths_are_never_padded(tmp_path: Path) -> None:
+    folder = write_sounds(tmp_path / "sounds", rows=9)
+    reader = open_reader(write_sound_model(tmp_path / "model"), SOUND)
+    paths = sorted(map(str, folder.rglob("*.wav")))
+    rows = encode(Rows((*paths, paths[-1]), (0,) * 10), reader, max_length=0)
+    assert rows.lengths == tuple(len(row["input_values"]) for row in rows.inputs)
+    batches = list(rows.batches(4))
+    assert [len(batch["input_values"]) for batch in batches] == [1] * 8 + [2]
+    for batch, row in zip(batches, rows.inputs, strict=False):
+        np.testing.assert_array_equal(batch["input_values"][0], row["input_values"])
+
+
+def test_spectrograms_are_of_one_size(tmp_path: Path) -> None:
+    folder = write_sounds(tmp_path / "sounds", rows=5)
+    reader = open_reader(write_sound_model(tmp_path / "model", "ast"), SOUND)
+    rows = encode(Rows(tuple(map(str, sorted(folder.rglob("*.wav")))), (0,) * 5), reader, max_length=0)
+    (batch,) = rows.batches(8)
+    assert batch["input_values"].shape == (5, 24, 16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", r"0\.wav lasts 0 ms, expected at least 50\. Remove it\."),
+        ("short", r"0\.wav lasts 10 ms, expected at least 50\. Remove it\."),
+        ("damaged", r"0\.wav is no sound that libsndfile reads \(.+\)\. Mend or remove it\."),
+        ("mixed", r"holds files of several kinds: .+ is of image, .+ of sound\. Keep those of one kind\."),
+    ],
+)
+def test_sounds_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, kind: str, message: str) -> None:
+    folder = write_sounds(tmp_path / "sounds", rows=60)
+    file = folder / "high" / "0.wav"
+    if kind == "damaged":
+        file.write_bytes(b"RIFF")
+    elif kind == "mixed":
+        write_images(folder, rows=2, classes=("high", "low"))
+    else:
+        soundfile.write(file, np.zeros(0 if kind == "empty" else 80), 8000)
+    with pytest.raises(DataError, match=message) as raised:
+        task(folder)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from transformers import AutoModelForAudioClassification, AutoModelForImageClassification
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
 
 from evaluators import latency_model
 from evaluators.artifact import EXAMPLE
 from tests.test_cli import call
 from tests.tiny_files import PITCHES, SIDES, write_image_model, write_images, write_sound_model, write_sounds
+from tests.tiny_task import write_encoder, write_rows
 
 # Time is not what is tested here.
 SHORT = """\
@@ -99,3 +110,61 @@ def test_a_family_goes_the_whole_path(family: str, capsys: pytest.CaptureFixture
     assert [row["accuracy"]["n"] for row in rows] == [36, 36]
     assert rows[0]["drop"]["value"] == 0.0
     assert "report.html" in done("report", run)
+
+
+@pytest.mark.slow
+def test_without_labels_answers_stay_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model, folder = write_image_model(tmp_path / "model", classes=("a", "b", "c")), tmp_path / "flat"
+    folder.mkdir()
+    for file in write_images(tmp_path / "data", rows=120).rglob("*.png"):
+        file.rename(folder / file.name)
+    (tmp_path / "run.yaml").write_text(SHORT)
+    asked = ("--model", model, "--data", folder, "--max-disagreement", "20%", "--out", tmp_path / "run")
+    code, _, err = call(capsys, "search", tmp_path / "run.yaml", *asked)
+    assert code in (0, 3), err
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert front["baselines"]["fair"]["accuracy"]["confirm"]["value"] == 1.0
+    assert [member for member in front["members"] if member["verified"]]
+
+
+@pytest.mark.slow
+def test_digits_of_scikit_learn_are_learnt_searched_and_picked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """1,797 written digits of 8 x 8 pixels; an untrained vision transformer of 2 layers gets 0.9 of them right."""
+    digits = load_digits()
+    for row, (values, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        file = tmp_path / "digits" / str(label) / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((15.9 * values).astype(np.uint8)).save(file)
+    torch.manual_seed(0)
+    sizes = {"image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_size": 64, "intermediate_size": 128}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    ViTForImageClassification(ViTConfig(**sizes, **still, num_hidden_layers=2, num_attention_heads=4)).save_pretrained(
+        tmp_path / "model"
+    )
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
+    processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "run.yaml").write_text(SHORT.replace("epochs: 12", "epochs: 28"))
+    asked = ("--model", tmp_path / "model", "--data", tmp_path / "digits", "--out", tmp_path / "run")
+    code, _, err = call(capsys, "search", tmp_path / "run.yaml", *asked)
+    assert code == 0, err
+    front = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert front["baselines"]["fair"]["accuracy"]["confirm"]["value"] >= 0.9
+    code, out, err = call(capsys, "select", tmp_path / "run", "--prefer", "accuracy", "--format", "json")
+    assert code == 0, err
+    assert json.loads(out)["accuracy"]["confirm"]["value"] >= 0.88
+
+
+@pytest.mark.parametrize("rows", ["images", "texts"])
+def test_models_of_other_rows_are_refused_in_one_line(
+    rows: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if rows == "images":
+        model, data = write_encoder(tmp_path / "model"), write_images(tmp_path / "rows", rows=60)
+    else:
+        model, data = write_image_model(tmp_path / "model"), write_rows(tmp_path / "rows.csv")
+    code, _, err = call(capsys, "search", "--model", model, "--task", data, "--out", tmp_path / "run")
+    assert code == 2
+    own, asked = ("text", "image") if rows == "images" else ("image", "text")
+    assert f"reads {own} rows, expected a model of {asked} rows" in err.splitlines()[-1]

@@ -17,6 +17,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQua
 from evaluators.anatomy import Anatomy
 from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime import quantize
+from evaluators.runtimes.onnxruntime.export import with_plain_weights
 from evaluators.runtimes.onnxruntime.one_liner import one_liner
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime, _providers
 from evaluators.runtimes.torch import TorchRuntime
@@ -86,7 +87,7 @@ def exported(model: Model) -> bytes:
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model[0]
+            self.model = with_plain_weights(model[0])
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.model(**dict(zip(model[1], inputs, strict=True))).logits

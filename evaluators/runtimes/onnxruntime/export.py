@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from evaluators.anatomy import labels_words
 from evaluators.runtimes.onnxruntime.graph import IDS, MASK, OPSET, STATES
@@ -109,7 +110,7 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read {IDS} or "
             f"{' or '.join(_EXAMPLES)}. Use runtime torch."
         )
-    plain = copy.deepcopy(model).float().cpu().eval()
+    plain = with_plain_weights(copy.deepcopy(model).float().cpu().eval())
     plain.set_attn_implementation("eager")
     main = plain.main_input_name
     names = [IDS, MASK, *([TYPES] if types else [])] if main == IDS else [main]
@@ -134,6 +135,22 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             dynamo=False,
         )
     return onnx.load_from_string(buffer.getvalue())
+
+
+def with_plain_weights(model: nn.Module) -> Any:
+    """`model`, in place, with weights as they are used where it keeps what they are computed from (weight norms).
+
+    `remove_parametrizations` would also take them from models that this one was copied from: they share a class.
+    """
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            names: Any = module.parametrizations
+            values = {name: getattr(module, name).detach().clone() for name in names}
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    return model
 
 
 def _tokens(model: Any, *, types: bool) -> tuple[Tensor, ...]:
