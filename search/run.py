@@ -28,7 +28,7 @@ from search.remeasured import off, remeasured
 from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
-from spaces.errors import CallerError, ParetoformerError, RunError
+from spaces.errors import CallerError, ConfigError, ParetoformerError, RunError
 from spaces.objectives import Evaluation, Failed
 from spaces.space import Space
 
@@ -328,15 +328,20 @@ def fastformers(
 
     Raises:
         RunError: `out` holds something else.
+        ConfigError: the task is not of texts.
     """
     from evaluators.ladder.climb import STEPS_FILE, climb
     from search import fastformers as ladder
 
     if out.exists() and any(out.iterdir()) and not (out / STEPS_FILE).exists():
         raise RunError(f"{out} is not empty. Name another folder with --out.")
-    shown = display or Display()
+    work, shown = wiring.assignment(config), display or Display()
+    if work.task.medium.of_files:
+        raise ConfigError(
+            f"recipe fastformers pads and cuts texts, found files of {work.task.medium.name}. Search them."
+        )
     with closing(shown):
-        document = ladder.document(climb(wiring.assignment(config), settings, out, shown.stage), price_per_hour)
+        document = ladder.document(climb(work, settings, out, shown.stage), price_per_hour)
     (out / "ladder.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     (out / "ladder.md").write_text(ladder.markdown(document))
     return document
