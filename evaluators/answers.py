@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.metrics.calibration import log_softmax
-from spaces.medium import MEDIA, TEXT, Medium
 
 SEPARATOR = "|"  # between several labels of a row
 
@@ -52,11 +51,6 @@ def predictions(
 def problem_in(design: Mapping[str, Any]) -> str:
     """Name of the problem that design.json speaks of; older exports, and cascades, are of classes."""
     return str(design.get("problem", "classification"))
-
-
-def medium_in(design: Mapping[str, Any]) -> Medium:
-    """What the rows are of that design.json speaks of; older exports, and cascades, are of texts."""
-    return MEDIA[design.get("medium", TEXT.name)]
 
 
 def unnamed(classes: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedConfig
 
 from evaluators.answers import Prediction as Prediction
-from evaluators.answers import medium_in, predictions, problem_in
+from evaluators.answers import predictions, problem_in
 from evaluators.example import FILE as EXAMPLE
 from evaluators.example import example
 from evaluators.media import FileReader, open_reader
@@ -24,6 +24,7 @@ from evaluators.runtimes.base import Predictor, Runtime
 from evaluators.sentence_encoder import write_modules
 from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
 from spaces.errors import DataError, ModelError
+from spaces.medium import medium_in
 
 DESIGN = "design.json"
 # Per batch, padding included. Attention holds (batch, heads, T, T) scores: 0.2 GB for 12 heads at T = 512.

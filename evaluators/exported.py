@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoTokenizer
 
 from evaluators import artifact
 from evaluators.answering import Logits, run
-from evaluators.answers import medium_in
 from evaluators.base import Accuracy, Band, Timing, Watch
 from evaluators.cascade import CASCADE
 from evaluators.instance_worker import load
@@ -25,7 +24,7 @@ from evaluators.pool import Setup
 from evaluators.problems.base import collapsed
 from evaluators.tasks.base import Encoded, Rows, encode
 from evaluators.tasks.linear import LinearBaseline
-from spaces.medium import Medium
+from spaces.medium import Medium, medium_in
 from spaces.target import Target
 
 Triple: TypeAlias = tuple[float, float, float]  # an estimate and its 95 % interval

@@ -12,7 +12,7 @@ from search.figures import Estimate, MemberFigures
 from search.front_file import FrontFile
 from search.page import certificate
 from search.snippets import Snippet, asking, snippets
-from spaces.medium import MEDIA, TEXT, Medium
+from spaces.medium import medium_in
 from spaces.objectives import AGREEMENT
 
 _METHOD = """Latency is the mean over a fixed sample of real inputs, each the median over rounds in fresh processes that
@@ -75,7 +75,7 @@ def card(run: Path, front: FrontFile, member: MemberFigures, shipped: Shipped) -
     """
     config = read_yaml(run / "config.resolved.yaml")
     environment = json.loads((run / "env.json").read_text())
-    medium = _medium(shipped.design)
+    medium = medium_in(shipped.design)
     sections = [
         f"# {_called(config['model'])}, compressed: {tables.described(member, front)}",
         f"Made by paretoformer from `{shipped.base or _called(config['model'])}` {_origin(front, config)}; "
@@ -155,11 +155,7 @@ def _library(shipped: Shipped) -> str:
 
 
 def _pipeline(design: Mapping[str, Any]) -> str:
-    return _PIPELINES.get(str(design.get("problem")), _medium(design).pipeline)
-
-
-def _medium(design: Mapping[str, Any]) -> Medium:
-    return MEDIA[design.get("medium", TEXT.name)]
+    return _PIPELINES.get(str(design.get("problem")), medium_in(design).pipeline)
 
 
 def _metric(front: FrontFile) -> str:

@@ -20,7 +20,7 @@ from search.snippets import asking
 from spaces.axes.attention import NONE, SOFT, Attention
 from spaces.axes.compression import WHOLE, Compression
 from spaces.errors import RunError
-from spaces.medium import TEXT
+from spaces.medium import medium_in
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _refuse_for_torch(member: MemberFigures, design: Mapping[str, Any]) -> None:
     cure = "Leave --as out, or pick another member."
     if member.decoded is None or member.kind != "single":
         raise RunError(f"{member.key} is a {member.kind}: --as torch writes single models. {cure}")
-    if (medium := design.get("medium", TEXT.name)) != TEXT.name:
-        raise RunError(f"{member.key} reads files of {medium}: --as torch writes classifiers of texts. {cure}")
+    if (medium := medium_in(design)).of_files:
+        raise RunError(f"{member.key} reads files of {medium.name}: --as torch writes classifiers of texts. {cure}")
     if (problem := design.get("problem")) in ("embeddings", "token-classification"):
         raise RunError(f"{member.key} is of {problem}: --as torch writes classifiers of whole texts. {cure}")
     kinds = Attention.from_decoded(member.decoded).layers

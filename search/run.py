@@ -203,6 +203,8 @@ def verify_here(folder: Path, display: Display | None = None) -> int:
     exported = {member.key: folder / member.artifact for member in front.members if member.verified and member.artifact}
     if not exported:
         raise RunError(f"{folder} has no exported member. Run: paretoformer verify {folder}")
+    if config.task.folder is not None:  # its classes are numbered as the model's, which need not be here
+        config = config.model_copy(update={"model": str(folder / str(front.baselines["fair"].artifact))})
     task, shown = wiring.task(config), display or Display()
     with closing(shown), driving(folder):
         texts = task.splits(config.search.seed)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spaces.medium import IMAGE, MEDIA, SOUND, TEXT, Medium
+from spaces.medium import IMAGE, SOUND, Medium, medium_in
 
 _OPTIMUM = """\
 from optimum.onnxruntime import ORTModelForSequenceClassification
@@ -110,7 +110,7 @@ def snippets(name: str, design: Mapping[str, Any], *, torch: bool, pushed: bool)
     if problem == "embeddings":
         code = _SENTENCE_TRANSFORMER.format(name=name)
         return (Snippet("sentence-transformers", sentence_transformers, code),)
-    if (medium := MEDIA[design.get("medium", TEXT.name)]).of_files:
+    if (medium := medium_in(design)).of_files:
         return (_of_files(name, medium),)
     optimum = _OPTIMUM_OF_WORDS if problem == "token-classification" else _OPTIMUM
     found = [Snippet("optimum", '"optimum-onnx[onnxruntime]"', optimum.format(name=name, texts=texts))]
@@ -121,7 +121,7 @@ def snippets(name: str, design: Mapping[str, Any], *, torch: bool, pushed: bool)
 
 def asking(design: Mapping[str, Any]) -> str:
     """Flags of `predict` with which the model can be tried."""
-    medium = MEDIA[design.get("medium", TEXT.name)]
+    medium = medium_in(design)
     return f"--file {medium.name}{medium.suffixes[0]}" if medium.of_files else '--text "..."'
 
 

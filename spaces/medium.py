@@ -1,7 +1,9 @@
 """The kinds of things that rows are of, and what the Hugging Face libraries call what reads them. Knows names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ SOUND = Medium(
     (".wav", ".flac", ".ogg", ".mp3"),
 )
 MEDIA = {each.name: each for each in (TEXT, IMAGE, SOUND)}
+
+
+def medium_in(design: Mapping[str, Any]) -> Medium:
+    """What the rows are of that a design.json speaks of; older exports, and cascades, are of texts."""
+    return MEDIA[design.get("medium", TEXT.name)]
 
 
 def medium_of_file(path: PurePath) -> Medium | None:

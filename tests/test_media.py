@@ -23,7 +23,10 @@ from transformers import (
 
 from evaluators import latency_model
 from evaluators.artifact import EXAMPLE
+from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from tests.test_cli import call
+from tests.test_loaders import exported_of_files
+from tests.tiny_export import export
 from tests.tiny_files import PITCHES, SIDES, write_image_model, write_images, write_sound_model, write_sounds
 from tests.tiny_task import write_encoder, write_rows
 
@@ -168,3 +171,29 @@ def test_models_of_other_rows_are_refused_in_one_line(
     assert code == 2
     own, asked = ("text", "image") if rows == "images" else ("image", "text")
     assert f"reads {own} rows, expected a model of {asked} rows" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("medium", "asked", "message"),
+    [
+        ("image", ("--text", "hello"), "reads files of image, found a text. Give --file."),
+        ("image", ("--file", "rows.jsonl"), 'line 1: expected {"file": "..."}, found'),
+        ("image", ("--file", "gone.png"), "There is no file gone.png. Give the path of an image."),
+        ("image", ("--file", "tone.wav"), "reads image rows, expected a model of sound rows"),
+        ("text", ("--file", "gone.png"), "reads text rows, expected a model of image rows"),
+    ],
+)
+def test_what_a_model_cannot_read_is_refused_in_one_line(
+    medium: str,
+    asked: tuple[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"text": "hello"}')
+    model = exported_of_files(tmp_path, "vit", 32) if medium == "image" else export(OnnxRuntime(), tmp_path / "text")
+    code, out, err = call(capsys, "predict", model, *asked)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]

@@ -83,7 +83,7 @@ def of_folder(folder: Path, classes: Sequence[str] | None) -> Compared:
     flat = all(path.parent == folder for path in listing.paths)
     labels = None if flat else _indices([place(path, folder)[1] for path in listing.paths], classes, folder)
     what = f"all {len(listing.paths):,} files of {folder}" + (" (no labels)" if flat else "")
-    return Compared(tuple(map(str, listing.paths)), labels, what, medium=listing.medium)
+    return Compared(listing.texts, labels, what, medium=listing.medium)
 
 
 def of_file(path: Path, classes: Sequence[str] | None, column: str | None = None) -> Compared:

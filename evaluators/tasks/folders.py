@@ -56,6 +56,11 @@ class Listing:
             )
         return cls(paths, medium, tuple(check_file(path, medium) for path in paths))
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The paths as rows have them, which processes elsewhere can open too."""
+        return tuple(str(path.absolute()) for path in self.paths)
+
 
 class FolderTask:
     """Files by class, `FOLDER/CLASS/*`; or by part and class, `FOLDER/train/CLASS/*` and `FOLDER/test/CLASS/*`, where
@@ -83,7 +88,7 @@ class FolderTask:
         self._listing = Listing.of(folder)
         places = [place(file, folder) for file in self._listing.paths]
         self._test = tuple(row for row, (part, _) in enumerate(places) if part == _TEST)
-        texts, labels = [str(file) for file in self._listing.paths], [label for _, label in places]
+        texts, labels = self._listing.texts, [label for _, label in places]
         self._rows = _numbered_as(classes, labelled_texts(texts, labels, str(path)), str(path))
         self.name = folder.resolve().name
         self.medium = self._listing.medium
@@ -124,8 +129,7 @@ class UnlabeledFolder:
         Raises:
             DataError: too few distinct rows, or splits too large.
         """
-        texts = [str(path) for path in self._listing.paths]
-        return split(texts, (), seed, self._sizes, contents=self._listing.contents)
+        return split(self._listing.texts, (), seed, self._sizes, contents=self._listing.contents)
 
 
 def _hidden(path: Path, folder: Path) -> bool:
