@@ -17,7 +17,7 @@ from search import differences, present, wiring
 from search.config import RunConfig, merged, read_yaml
 from search.progress import Display
 from spaces.errors import ConfigError, RunError
-from spaces.medium import Medium, medium_of_file
+from spaces.medium import Medium, medium_in, medium_of_file
 
 if TYPE_CHECKING:
     from evaluators.answers import Prediction
@@ -42,10 +42,10 @@ def predict(
         batch_size: rows per call.
     """
     from evaluators import instances as serving
-    from evaluators.exported import medium_of_folder
+    from evaluators.exported import design_of
     from evaluators.media import check_medium
 
-    medium = medium_of_folder(model_dir)
+    medium = medium_in(design_of(model_dir))
     if isinstance(texts, Path) and (known := medium_of_file(texts)) is not None:
         check_medium(known, medium, f"Model {str(model_dir)!r}")
         texts = [str(texts)]
