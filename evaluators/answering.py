@@ -138,8 +138,10 @@ def prefix_key(member: Member, layer: int) -> str:
 
 
 def _rows_key(rows: Encoded) -> str:
-    tokens = np.concatenate([row["input_ids"] for row in rows.inputs])
-    return hashlib.sha256(tokens.tobytes() + str(rows.lengths).encode()).hexdigest()
+    digest = hashlib.sha256(str(rows.lengths).encode())
+    for row in rows.inputs:
+        digest.update(next(iter(row.values())).tobytes())
+    return digest.hexdigest()
 
 
 def _nbytes(states: States) -> int:

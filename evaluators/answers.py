@@ -53,6 +53,11 @@ def problem_in(design: Mapping[str, Any]) -> str:
     return str(design.get("problem", "classification"))
 
 
+def unnamed(classes: Sequence[str]) -> bool:
+    """Whether they are what transformers calls classes that nobody named."""
+    return all(name == f"LABEL_{index}" for index, name in enumerate(classes))
+
+
 def _of_words(exact: NDArray[np.float64], classes: Sequence[str]) -> Prediction:
     sure = np.exp(log_softmax(exact)).max(-1, initial=0.0)
     return Prediction(" ".join(classes[index] for index in exact.argmax(-1)), float(sure.min(initial=1.0)), 0)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from evaluators.answers import Prediction as Prediction
 from evaluators.answers import predictions, problem_in
 from evaluators.example import FILE as EXAMPLE
 from evaluators.example import example
+from evaluators.media import FileReader, open_reader
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.problems.embeddings import EMBEDDINGS
 from evaluators.problems.words import OF_WORDS, TokenClassification
@@ -23,6 +24,7 @@ from evaluators.runtimes.base import Predictor, Runtime
 from evaluators.sentence_encoder import write_modules
 from evaluators.tasks.base import Encoded, Rows, Text, encode, parted
 from spaces.errors import DataError, ModelError
+from spaces.medium import medium_in
 
 DESIGN = "design.json"
 # Per batch, padding included. Attention holds (batch, heads, T, T) scores: 0.2 GB for 12 heads at T = 512.
@@ -36,14 +38,14 @@ class Artifact:
 
     Args:
         predictor: padded inputs to logits.
-        tokenizer: of `transformers`.
+        tokenizer: of `transformers`, or what reads files for the model.
         classes: names of the classes, in the order of the logits.
         max_length: tokens beyond it are cut.
         design: the whole of design.json.
     """
 
     predictor: Predictor
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
     classes: tuple[str, ...]
     max_length: int
     design: Mapping[str, Any]
@@ -59,7 +61,7 @@ class Artifact:
         predictor = _runtime(design["filename"], folder).load(
             folder / design["filename"], threads=threads, device=device
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = open_reader(folder, medium_in(design), local_files_only=True)
         return cls(predictor, tokenizer, tuple(design["classes"]), int(design["max_length"]), design)
 
     def encode(self, rows: Rows) -> Encoded:
@@ -83,9 +85,8 @@ class Artifact:
         """Logits (rows, classes) in the rows' order; batches are made of rows of like length."""
         order, logits = list[int](), list[NDArray[np.float32]]()
         for rows in batched(encoded.lengths, batch_size):
-            (padded,) = encoded.take(rows).batches(len(rows))
             order += rows
-            logits.append(self.predictor(padded))
+            logits += map(self.predictor, encoded.take(rows).batches(len(rows)))
         return (
             encoded.take(order).outputs(logits)[np.argsort(order)]
             if logits
@@ -128,7 +129,7 @@ def write(
     *,
     model_bytes: bytes,
     filename: str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     model_config: PreTrainedConfig,
     design: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
@@ -140,7 +141,7 @@ def write(
         folder: where to; its parents are made.
         model_bytes: the runtime's file.
         filename: its name.
-        tokenizer: saved beside it.
+        tokenizer: saved beside it, as what reads files is.
         model_config: the original's configuration.
         design: at least `filename`, `classes` and `max_length`.
         metrics: figures, if there are any.
@@ -162,7 +163,9 @@ def write(
         if design.get("problem") == EMBEDDINGS.name:
             write_modules(fresh, model_config)
         if filename == "model.onnx":
-            (fresh / EXAMPLE).write_text(example(problem_in(design), pairs=bool(design.get("pairs"))))
+            (fresh / EXAMPLE).write_text(
+                example(problem_in(design), pairs=bool(design.get("pairs")), medium=medium_in(design))
+            )
         if metrics is not None:
             _write_json(fresh / "metrics.json", metrics)
         if card is not None:
@@ -172,9 +175,11 @@ def write(
         fresh.rename(folder)
 
 
-def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+def save_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> None:
     """The tokenizer's files, which say how long inputs may be: loaders cut texts where this model was measured."""
     tokenizer.save_pretrained(folder)
+    if isinstance(tokenizer, FileReader):
+        return
     path = folder / "tokenizer_config.json"
     _write_json(path, {**json.loads(path.read_text()), "model_max_length": max_length})
 

@@ -77,12 +77,12 @@ class TransformerAssessor:
         graphs = {name: template.assemble(member, name) for name in template.graphs}
         rows, target = self._readings.rows(member, "search"), self._work.target
         calls = replace(rows.take(self.timed_rows), inputs=tuple(timed_inputs(rows, self.timed_rows, target)))
-        name = fastest(graphs, self._work.runtime, calls.batches(target.batch_size), target)
+        name = fastest(graphs, self._work.runtime, list(calls.batches(target.batch_size)), target)
         self._write(folder, graphs[name], member, graph=name)
 
     def baselines(self, watch: Watch) -> Mapping[str, Baseline]:
         """The baselines, built and scored on the confirm rows: `fair`, `one_liner`, `pipeline` and, where whole
-        rows have labels, `linear`."""
+        texts have labels, `linear`."""
         one_liner, pipeline, linear = (self._folder / "baseline" / name for name in ("one_liner", "pipeline", "linear"))
         watch("baselines", 0, 4)
         original = self._folder / "baseline" / "fair"
@@ -96,7 +96,8 @@ class TransformerAssessor:
         watch("baselines", 2, 4)
         found["pipeline"] = self._pipeline(pipeline)
         watch("baselines", 3, 4)
-        if self._prepared.texts.train.labels and not self._work.task.problem.words:
+        task = self._work.task
+        if self._prepared.texts.train.labels and not task.problem.words and not task.medium.of_files:
             found["linear"] = self._linear(linear)
         watch("baselines", 4, 4)
         return found
@@ -164,7 +165,9 @@ class TransformerAssessor:
         return KeptTimings(work.store, work.latency_age, work.lane.node, fair, target, self._timed_texts())
 
     def _timed_texts(self) -> tuple[Text, ...]:
-        return self._prepared.texts.search.take(self.timed_rows).texts
+        """Or, of files, what stands for what is in them."""
+        timed = self._prepared.texts.search.take(self.timed_rows)
+        return timed.contents or timed.texts
 
     def time_stages(self, folders: Mapping[str, Path], watch: Watch) -> StageTimings:
         """Latency of single models when each call follows one of another of them, the first for all others."""

@@ -15,10 +15,12 @@ from evaluators.exported import (
     contender,
     design_of,
     has_own_vocabulary,
+    medium_of_folder,
     side_by_side,
     timing,
 )
 from evaluators.instances import Throughput
+from evaluators.media import check_medium
 from evaluators.metrics.latency import sample_inputs
 from evaluators.metrics.size import inference_bytes, tokenizer_bytes
 from evaluators.tasks.base import Task, Text, encode
@@ -37,7 +39,12 @@ def bench(
 
     Returns:
         One mapping per folder: accuracy with interval, drop, latency in ms, speed-up with interval, bytes; throughput.
+
+    Raises:
+        ModelError: a folder that holds no model, or one of other rows than the task's.
     """
+    for folder in folders:
+        check_medium(task.medium, medium_of_folder(folder), f"Model {str(folder)!r}")
     texts = task.splits(seed)
     metric = task.metric
     logits, names = [], [str(folder) for folder in folders]

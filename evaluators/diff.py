@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.answers import unnamed
 from evaluators.base import Watch
-from evaluators.exported import answers_of, contender, design_of
+from evaluators.exported import answers_of, contender, design_of, medium_of_folder
+from evaluators.media import check_medium
 from evaluators.metrics.accuracy import Metric
 from evaluators.metrics.flips import (
     Groups,
@@ -22,7 +24,7 @@ from evaluators.metrics.flips import (
 from evaluators.problems.base import Outputs
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Task, parted
-from evaluators.tasks.compared import Compared, of_file, of_split
+from evaluators.tasks.compared import Compared, of_file, of_folder, of_split
 from evaluators.tasks.linear import WEIGHTS
 from spaces.errors import DataError, ModelError
 from spaces.target import Target
@@ -66,13 +68,15 @@ def diff(base: Path, model: Path, asked: Asked, target: Target, watch: Watch) ->
         `rows` in words, `classes`, `metric`, `whole` and `slices` (flips.Part, the worst first) and every flipped row.
 
     Raises:
-        ModelError: a folder that holds no model, or two that answer different classes.
+        ModelError: a folder that holds no model, two that answer different classes, or one of other rows.
         DataError: rows that cannot be used.
     """
     folders = (base, model)
     classes = _classes(folders)
     known: Mapping[str, Any] = next((rows for folder in (model, base) if (rows := design_of(folder).get("rows"))), {})
     rows = _rows(asked, known, classes).first(asked.rows)
+    for folder in folders:
+        check_medium(rows.medium, medium_of_folder(folder), f"Model {str(folder)!r}")
     if rows.labels is not None and classes is not None and rows.labels.max() >= len(classes):
         raise DataError(f"{rows.what} have {rows.labels.max() + 1} classes, the models answer {', '.join(classes)}.")
     length = next((int(found) for folder in folders if (found := design_of(folder).get("max_length"))), _MAX_LENGTH)
@@ -112,7 +116,7 @@ def _rows(asked: Asked, known: Mapping[str, Any], classes: Sequence[str] | None)
         raise DataError(f"--slice {asked.column}: a task by name has no further columns. Give a file of rows.")
     if asked.task is None or (asked.file is not None and not _drawn(asked, known)):
         assert asked.file is not None, "rows come from a task or a file"
-        return of_file(asked.file, classes, asked.column)
+        return of_folder(asked.file, classes) if asked.file.is_dir() else of_file(asked.file, classes, asked.column)
     seed = asked.seed if asked.seed is not None else int(known.get("seed", 0))
     task = asked.task()
     _refuse_others(task.problem.name, f"the task {task.name}")
@@ -140,7 +144,8 @@ def _groups(rows: Compared, column: str | None, base: Outputs, classes: Sequence
         if rows.labels is None
         else by_class(classes, rows.labels.tolist(), "class")
     )
-    return {**of_class, **by_length(rows.texts), **by_confidence(base)}
+    lengths = {} if rows.medium.of_files else by_length(rows.texts)
+    return {**of_class, **lengths, **by_confidence(base)}
 
 
 def _classes(folders: Sequence[Path]) -> tuple[str, ...] | None:
@@ -153,7 +158,7 @@ def _classes(folders: Sequence[Path]) -> tuple[str, ...] | None:
     for folder, names in zip(folders[1:], said[1:], strict=True):
         _check_classes(said[0], names, str(folder))
     own = [names for names in said if names is not None]
-    return next((names for names in own if not _numbered(names)), own[0] if own else None)
+    return next((names for names in own if not unnamed(names)), own[0] if own else None)
 
 
 def _said(folder: Path) -> tuple[str, ...] | None:
@@ -175,11 +180,6 @@ def _said(folder: Path) -> tuple[str, ...] | None:
 def _refuse_others(problem: str, whose: str) -> None:
     if problem != CLASSIFICATION.name:
         raise ModelError(f"{whose} is of {problem}; diff compares models that say one of several classes per row.")
-
-
-def _numbered(names: Sequence[str]) -> bool:
-    """Whether they are what transformers calls classes that nobody named."""
-    return all(name == f"LABEL_{index}" for index, name in enumerate(names))
 
 
 def _check_classes(own: Sequence[str] | None, others: Sequence[str] | None, whose: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from evaluators import artifact
 from evaluators.answering import Logits, run
@@ -25,6 +25,7 @@ from evaluators.pool import Setup
 from evaluators.problems.base import collapsed
 from evaluators.tasks.base import Encoded, Rows, encode
 from evaluators.tasks.linear import LinearBaseline
+from spaces.medium import Medium, medium_in
 from spaces.target import Target
 
 Triple: TypeAlias = tuple[float, float, float]  # an estimate and its 95 % interval
@@ -59,6 +60,15 @@ def as_it_reads(known: Contender, rows: Rows, target: Target) -> Contender:
 def design_of(folder: Path) -> Mapping[str, Any]:
     path = folder / artifact.DESIGN
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def medium_of_folder(folder: Path) -> Medium:
+    """What the model in a folder, of any kind, reads."""
+    if contender("", folder).kind != "pipeline":
+        return medium_in(design_of(folder))
+    from evaluators.models import medium_of  # loads slowly, and exported models say it themselves
+
+    return medium_of(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def has_own_vocabulary(design: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, sharing
 from evaluators.tasks.base import Encoded
-from evaluators.training.schedule import outputs_of
+from evaluators.training.schedule import as_batch, outputs_of
 from evaluators.transforms.masks import Masks, masked
 from spaces.axes.pruning import Importance, Pruning
 from spaces.errors import RunError
@@ -50,14 +50,13 @@ def fisher_importance(
     totals = [torch.zeros(shape.layers, *units, dtype=torch.float64) for units in ((shape.heads,), (shape.ffn,), ())]
     encoded = encoded if encoded.labels else _sampled(frozen, encoded)
     rows = encoded.take(sorted(range(len(encoded)), key=encoded.lengths.__getitem__))  # batches hold little padding
-    for batch, inputs in enumerate(rows.batches(batch_size)):
-        start = batch * batch_size
-        some = rows.take(range(len(rows))[start : start + batch_size])
-        tensors = {name: torch.from_numpy(values).to(frozen.device) for name, values in inputs.items()}
+    for group in rows.groups(batch_size):
+        some = rows.take(group)
+        tensors = as_batch(some, str(frozen.device))
         for total, gradients in zip(totals, _gradients(frozen, gates, tensors, some), strict=True):
             total += gradients.double().square().sum(1).cpu()  # (L, B, ...) to (L, ...)
         if progress is not None:
-            progress(start + len(some), len(rows))
+            progress(group[-1] + 1, len(rows))
     for positions in sharing(frozen, anatomy.layers):
         for total in totals[:2]:
             total[positions] = total[positions].mean(0)

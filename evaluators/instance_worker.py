@@ -123,24 +123,28 @@ def _cascade(folder: Path, setup: "Setup") -> Model:
 
 
 def _checkpoint(folder: Path, setup: "Setup") -> Model:
-    """A checkpoint as it comes: the pipeline on texts, its eager fp32 model on tokenised rows, one row per call."""
+    """A checkpoint as it comes: the pipeline on texts, its eager fp32 model on rows that are read, one row per call."""
     import numpy as np
     import torch
-    from transformers import AutoTokenizer, pipeline
+    from transformers import pipeline
 
     from evaluators.anatomy import labels_words
-    from evaluators.models import as_it_comes
+    from evaluators.media import open_reader
+    from evaluators.models import as_it_comes, medium_of
     from evaluators.problems.classes import CLASSIFICATION
     from evaluators.problems.words import TokenClassification
     from evaluators.sentence_encoder import SentenceEncoder
     from evaluators.tasks.base import Encoded, Rows, encode
 
     torch.set_num_threads(setup.threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = as_it_comes(folder)
+    medium = medium_of(model.config)
+    tokenizer = open_reader(folder, medium, local_files_only=True)
     classes = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     of_words = labels_words(model)
-    longest = setup.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    longest = setup.max_length or 0
+    if not medium.of_files:
+        longest = longest or min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     def of_texts(texts: "Sequence[Text]", batch_size: int) -> "Logits":
         asked = {"top_k": None, "function_to_apply": "none", "truncation": True, "max_length": longest}
@@ -166,8 +170,9 @@ def _checkpoint(folder: Path, setup: "Setup") -> Model:
 
         return answer
 
-    if isinstance(model, SentenceEncoder) or of_words:  # transformers has no pipeline that pools, or shows all scores
-        return Model(classes if of_words else (), lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
+    pools = isinstance(model, SentenceEncoder)
+    if pools or of_words or medium.of_files:  # transformers has no pipeline that pools, shows all scores, or reads grey
+        return Model(() if pools else classes, lambda texts, _: keep(texts)(range(len(texts)), 1), keep)
     return Model(classes, of_texts, keep)
 
 

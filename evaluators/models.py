@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from logging import ERROR
@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from evaluators.anatomy import Anatomy
+from evaluators.answers import unnamed
 from evaluators.base import Watch
 from evaluators.cache import cache_folder
 from evaluators.conforming import conform, published
+from evaluators.media import FileReader, check_medium, open_reader
 from evaluators.packaged import MODELS
 from evaluators.problems.base import Problem
 from evaluators.problems.classes import CLASSIFICATION
@@ -37,16 +35,21 @@ from evaluators.sentence_encoder import SentenceEncoder, behind_the_encoder
 from evaluators.tasks.base import Splits, Task, encode
 from evaluators.training.finetune import FinetuneSettings, finetune
 from spaces.errors import ModelError
+from spaces.medium import IMAGE, SOUND, TEXT, Medium
 from spaces.shape import ModelShape
 
 _HUB_SECONDS = 5
 # Settings of fine-tuning that came later: as long as they are off, what was fine-tuned before them is found again.
 _LATER = (("averaged", 1), ("consistency", 0.0))
 
-
-# How the classes of models end that say one thing of a row, and one of every word.
-_OF_ROWS, _OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
-_AUTO: Mapping[str, Any] = {_OF_ROWS: AutoModelForSequenceClassification, _OF_WORDS: AutoModelForTokenClassification}
+# Class that opens models that say something of every word, and how their classes end.
+_OF_WORDS = "AutoModelForTokenClassification", ("ForTokenClassification",)
+# Types of models of each medium that have a class with a head; of several, the first.
+_FAMILIES: Mapping[Medium, Collection[str]] = {
+    TEXT: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    IMAGE: modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    SOUND: modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
+}
 
 _ALTERNATIVES = f"Local models: {', '.join(MODELS)}, or a folder written by save_pretrained."
 
@@ -78,7 +81,7 @@ def load_classifier(
     seed: int = 0,
 ) -> tuple[Any, Any]:
     """A classifier of rows or words, or where vectors are asked for an encoder of sentences, in fp32 and
-    evaluation mode, with its tokenizer; from safetensors files only.
+    evaluation mode, with its tokenizer or what reads files for it; from safetensors files only.
 
     Args:
         source: a folder, or an id of the Hub.
@@ -92,16 +95,16 @@ def load_classifier(
     """
     config = _config(source, trust_remote_code)
     if problem == EMBEDDINGS:
-        return _encoder(source, config, trust_remote_code), _tokenizer(source, trust_remote_code)
+        return _encoder(source, config, trust_remote_code), _reader(source, config, trust_remote_code)
     _check_order(source, config, classes)
     replaced = config.num_labels != len(classes)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = problem.problem_type
-    head = _head_of(problem)
-    model, _ = _model(source, config, head, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
-    tokenizer = _tokenizer(source, trust_remote_code)
-    if hasattr(model.config, "pad_token_id") and model.config.pad_token_id is None:
+    auto, _ = _head_of(config, problem)
+    model, _ = _model(source, config, auto, trust_remote_code, seed=seed, ignore_mismatched_sizes=replaced)
+    tokenizer = _reader(source, config, trust_remote_code)
+    if not isinstance(tokenizer, FileReader) and getattr(model.config, "pad_token_id", 0) is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
@@ -117,9 +120,10 @@ def has_head(source: str, outputs: int, problem: Problem = CLASSIFICATION, *, tr
     if problem == EMBEDDINGS:
         return True
     other = config.problem_type not in (None, problem.problem_type)  # older checkpoints do not say
-    if not _ends(config, head := _head_of(problem)) or other or config.num_labels != outputs:
+    auto, heads = _head_of(config, problem)
+    if not _ends(config, heads) or other or config.num_labels != outputs:
         return False
-    _, complete = _model(source, config, head, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
+    _, complete = _model(source, config, auto, trust_remote_code, seed=0, ignore_mismatched_sizes=True)
     return complete
 
 
@@ -139,14 +143,32 @@ def own_classes(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...
     return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
 
 
+def class_names(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
+    """What a checkpoint calls its classes, in the order of its outputs; none where nobody named them.
+
+    Raises:
+        ModelError: no such model.
+    """
+    config = _config(resolve(name), trust_remote_code)
+    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    return () if unnamed(names) else names
+
+
+def medium_of(config: Any) -> Medium:
+    """What a model of that configuration reads."""
+    return next((medium for medium, types in _FAMILIES.items() if config.model_type in types), TEXT)
+
+
 def as_it_comes(folder: Path) -> Any:
     """The model of a local checkpoint in fp32 and evaluation mode: a classifier, else an encoder of sentences."""
     config = AutoConfig.from_pretrained(folder)
-    head = next((each for each in _AUTO if _ends(config, each)), None)
-    if head is None:
+    heads = _head_of(config, CLASSIFICATION), _OF_WORDS
+    auto = next((auto for auto, ends in heads if _ends(config, ends)), None)
+    if auto is None:
         return _encoder(str(folder), config, trust_remote_code=False)
     with quiet():
-        return _AUTO[head].from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+        found: Any = getattr(transformers, auto)
+        return found.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
 def weights_sha256(model: Any) -> str:
@@ -165,9 +187,9 @@ def architecture(name: str, *, trust_remote_code: bool = False) -> tuple[str, Mo
         ModelError: no such model, or one that cannot be taken apart.
     """
     config = _config(resolve(name), trust_remote_code)
-    make: Any = AutoModelForSequenceClassification.from_config
+    make: Any = getattr(transformers, medium_of(config).model)
     with torch.device("meta"):
-        model = make(config, trust_remote_code=trust_remote_code)
+        model = make.from_config(config, trust_remote_code=trust_remote_code)
     return str(config.model_type), Anatomy.of(model).shape
 
 
@@ -187,9 +209,10 @@ def ensure_finetuned(
     What was fine-tuned before is reused only if weights, rows, settings and seed are the same.
 
     Raises:
-        ModelError: no such model.
+        ModelError: no such model, or one of other rows.
     """
     source = resolve(name)
+    check_medium(task.medium, medium_of(_config(source, trust_remote_code)), f"Model {name!r}")
     if has_head(source, len(task.classes), task.problem, trust_remote_code=trust_remote_code):
         return Path(source)
     model, tokenizer = load_classifier(
@@ -230,12 +253,14 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         whole.rename(folder)
 
 
-def _head_of(problem: Problem) -> str:
-    return _OF_WORDS if isinstance(problem, TokenClassification) else _OF_ROWS
+def _head_of(config: Any, problem: Problem) -> tuple[str, tuple[str, ...]]:
+    """Name of the class that opens models with a head for the problem, and how the names of their classes end."""
+    medium = medium_of(config)
+    return _OF_WORDS if isinstance(problem, TokenClassification) else (medium.model, medium.heads)
 
 
-def _ends(config: Any, head: str) -> bool:
-    return any(name.endswith(head) for name in config.architectures or ())
+def _ends(config: Any, heads: tuple[str, ...]) -> bool:
+    return any(name.endswith(heads) for name in config.architectures or ())
 
 
 def _config(source: str, trust_remote_code: bool) -> Any:
@@ -244,12 +269,12 @@ def _config(source: str, trust_remote_code: bool) -> Any:
 
 
 def _model(
-    source: str, config: Any, head: str, trust_remote_code: bool, *, seed: int, ignore_mismatched_sizes: bool
+    source: str, config: Any, auto: str, trust_remote_code: bool, *, seed: int, ignore_mismatched_sizes: bool
 ) -> tuple[Any, bool]:
     """The classifier, and whether its checkpoint has all the weights; those it lacks are drawn from `seed`."""
     with _loading(source) as options, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, info = _AUTO[head].from_pretrained(
+        model, info = getattr(transformers, auto).from_pretrained(
             source,
             config=config,
             dtype=torch.float32,
@@ -285,12 +310,12 @@ def _folder(source: str, local_files_only: bool) -> Path:
     return Path(snapshot_download(source, allow_patterns=["*.json"], local_files_only=local_files_only))
 
 
-def _tokenizer(source: str, trust_remote_code: bool) -> Any:
+def _reader(source: str, config: Any, trust_remote_code: bool) -> Any:
     with _loading(source) as options:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-    if tokenizer.pad_token is None:  # GPT-2's
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+        reader = open_reader(source, medium_of(config), trust_remote_code=trust_remote_code, **options)
+    if not isinstance(reader, FileReader) and reader.pad_token is None:  # GPT-2's
+        reader.pad_token = reader.eos_token
+    return reader
 
 
 def _check_order(source: str, config: Any, classes: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Second moments of what enters the linears that pruning cuts, on calibration rows. Knows hooks; knows no cuts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from evaluators.anatomy import Anatomy, linear
 from evaluators.compensation import InverseMoments, inverted
 from evaluators.tasks.base import Encoded
+from evaluators.training.schedule import as_batch, token_mask
 
 
 def inverse_moments(
@@ -39,13 +40,13 @@ def inverse_moments(
     with ExitStack() as hooks, torch.inference_mode():
         for name, total in sums.items():
             hooks.callback(linear(model, name).register_forward_pre_hook(total).remove)
-        for batch, inputs in enumerate(rows.batches(batch_size)):
-            tensors = {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items()}
+        for group in rows.groups(batch_size):
+            tensors = as_batch(rows.take(group), str(model.device))
             for total in sums.values():
-                total.mask = tensors["attention_mask"].bool()
+                total.inputs = tensors
             model(**tensors)
             if progress is not None:
-                progress(min((batch + 1) * batch_size, len(rows)), len(rows))
+                progress(group[-1] + 1, len(rows))
     pooled: dict[int, Tensor] = {}  # by weight: layers that share one stay equal
     for name, total in sums.items():
         weight = id(linear(model, name).weight)
@@ -59,11 +60,12 @@ class _Sum:
 
     def __init__(self) -> None:
         self.first_token = False
-        self.mask = torch.zeros(0, dtype=torch.bool)
+        self.inputs: Mapping[str, Tensor] = {}
         self.moments = torch.zeros(())
 
     def __call__(self, module: Any, arguments: tuple[Tensor, ...]) -> None:
         entering = arguments[0]  # (B, T, K)
-        counting = entering[:, 0] if self.first_token else entering[self.mask]  # (tokens, K)
+        tokens = token_mask(self.inputs, entering).bool()
+        counting = entering[:, 0] if self.first_token else entering[tokens]  # (tokens, K)
         extended = torch.cat([counting, counting.new_ones(len(counting), 1)], dim=1)
         self.moments = self.moments + (extended.T @ extended).double().cpu()  # (K + 1, K + 1)

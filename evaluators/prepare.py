@@ -24,6 +24,7 @@ from evaluators.grades import FILE as GRADES
 from evaluators.grades import Grades, grade_tokens, load_grades, save_grades
 from evaluators.importance import fisher_importance, load_importance, save_importance
 from evaluators.latency_model import LatencyModel, calibrate
+from evaluators.media import FileReader
 from evaluators.metrics.calibration import fit_temperature
 from evaluators.metrics.host import versions
 from evaluators.metrics.lane import Lane, LocalLane
@@ -36,7 +37,7 @@ from evaluators.recovery import Recovery
 from evaluators.runtimes.base import Runtime, Smooths, Template
 from evaluators.sensitivity import BEARABLE, SENSITIVITY, Check
 from evaluators.store import LATENCY, Store
-from evaluators.tasks.base import Encoded, Inputs, Rows, Splits, Task, Text, encode
+from evaluators.tasks.base import Encoded, Inputs, Rows, Splits, Task, Text, encode, length
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.training.distill import DistillSettings
 from evaluators.training.finetune import FinetuneSettings
@@ -317,6 +318,7 @@ def design_json(work: Assignment, member: Member) -> dict[str, Any]:
         "filename": work.runtime.filename,
         "classes": list(work.task.classes),
         "problem": work.task.problem.name,
+        "medium": work.task.medium.name,
         "pairs": work.task.pairs,
         "max_length": work.max_length,
         "target": work.target.to_json(),
@@ -432,7 +434,7 @@ def _origin(
     return content_key(
         {
             "weights": weights_sha256(model),
-            "tokenizer": tokenizer_sha256(tokenizer),
+            "tokenizer": tokenizer.sha256 if isinstance(tokenizer, FileReader) else tokenizer_sha256(tokenizer),
             "rows": {name: getattr(texts, name).sha256 for name in ("calibration", "search")},
             "max_length": work.max_length,
             "metric": work.task.metric.title,
@@ -464,7 +466,7 @@ def _latency_model(
     """What predicts latency at a target: its description, or timings that are made here and kept."""
     described = work.profiles.get(target.label)
     if described is not None:
-        lengths = [len(row["attention_mask"]) for row in inputs]
+        lengths = [length(row) for row in inputs]
         return described.latency_model(template.shape, lengths, first_token=template.reads_first_token, seed=work.seed)
     path = latency_file(folder, work, target)
     known = LatencyModel.read(path) if path.exists() else None
@@ -518,7 +520,7 @@ def _levels(model: LatencyModel) -> tuple[float, ...]:
 def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence[Inputs]) -> str:
     """What a latency model depends on; figures of another machine, even of the same make, are not believed."""
     graph = hashlib.sha256(fair).hexdigest()
-    lengths = [len(next(iter(row.values()))) for row in inputs]
+    lengths = [length(row) for row in inputs]
     depends = {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
     further = {"attention": work.attention, "compression": work.compression}
     return content_key({**depends, **{name: value for name, value in further.items() if value}})

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import Anatomy, LayerParts, layer_names, linear, states
 from evaluators.tasks.base import Encoded
-from evaluators.training.schedule import as_batch
+from evaluators.training.schedule import as_batch, token_mask
 
 _BATCH = 32  # rows per forward pass; does not change the figures
 _TOKENS = 16_384  # that are fitted on, at most: each takes six states per layer
@@ -85,8 +85,8 @@ class Refit:
             tokens += lengths[count]
             count += 1
         chosen = sorted(range(max(1, count)), key=lengths.__getitem__)  # batches hold little padding
-        parts = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-        return [as_batch(self.rows.take(part), self.device) for part in parts]
+        rows = self.rows.take(chosen)
+        return [as_batch(rows.take(group), self.device) for group in rows.groups(_BATCH)]
 
     @cached_property
     def _targets(self) -> Mapping[tuple[int, int], Tensor]:
@@ -153,10 +153,10 @@ class Refit:
             until: the module in front of which each call ends.
         """
         kept: dict[str, list[Tensor]] = {}
-        mask = torch.zeros(0)
+        inputs: Mapping[str, Tensor] = {}
 
         def keep(name: str, found: Tensor) -> None:
-            kept.setdefault(name, []).append(found[mask])
+            kept.setdefault(name, []).append(found[token_mask(inputs, found).bool()])
             if name == until:
                 raise _EnoughError
 
@@ -172,7 +172,7 @@ class Refit:
             for name in entering:
                 hooks.callback(model.get_submodule(name).register_forward_pre_hook(before(name)).remove)
             for batch, call in zip(self._batches, calls, strict=True):
-                mask = batch["attention_mask"].bool()
+                inputs = batch
                 with suppress(_EnoughError):
                     call()
         return {name: torch.cat(parts) for name, parts in kept.items()}

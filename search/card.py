@@ -11,7 +11,8 @@ from search.config import read_yaml
 from search.figures import Estimate, MemberFigures
 from search.front_file import FrontFile
 from search.page import certificate
-from search.snippets import Snippet, snippets
+from search.snippets import Snippet, asking, snippets
+from spaces.medium import medium_in
 from spaces.objectives import AGREEMENT
 
 _METHOD = """Latency is the mean over a fixed sample of real inputs, each the median over rounds in fresh processes that
@@ -20,8 +21,8 @@ alternate with the baselines; speed-ups carry 95 % intervals. `fair` is the unto
 so their figures flatter it; confirm rows decided, test rows were read last."""
 _LOST = "Accuracy lost is paired on the same rows."
 _UNLABELLED = "No row has a label: agreement is with `fair`'s own answers, and nothing is known of who is right."
-_UNCHECKED = """For texts like those of the task. Not checked: other languages and domains, fairness between groups of
-people, robustness to texts made to mislead it, calibration of its probabilities, other devices and threads than those
+_UNCHECKED = """For {rows}s like those of the task. Not checked: other {kinds}, fairness between groups of
+people, robustness to {rows}s made to mislead it, calibration of its probabilities, other devices and threads than those
 above. It has whatever biases its original has, and compression may add to them: compare both on your own rows
 (`paretoformer diff`) before it decides about anybody."""
 # What the Hub calls a problem, and those of our metrics that it calls otherwise.
@@ -74,6 +75,7 @@ def card(run: Path, front: FrontFile, member: MemberFigures, shipped: Shipped) -
     """
     config = read_yaml(run / "config.resolved.yaml")
     environment = json.loads((run / "env.json").read_text())
+    medium = medium_in(shipped.design)
     sections = [
         f"# {_called(config['model'])}, compressed: {tables.described(member, front)}",
         f"Made by paretoformer from `{shipped.base or _called(config['model'])}` {_origin(front, config)}; "
@@ -91,7 +93,7 @@ def card(run: Path, front: FrontFile, member: MemberFigures, shipped: Shipped) -
         "## Run it",
         *_loaders(shipped),
         "## Intended use, and what was not checked",
-        _UNCHECKED,
+        _UNCHECKED.format(rows=medium.name, kinds="sources" if medium.of_files else "languages and domains"),
         "## How it was made",
         f"```\n{shipped.command}\n```",
         "The run's configuration, for `paretoformer search`:",
@@ -153,7 +155,7 @@ def _library(shipped: Shipped) -> str:
 
 
 def _pipeline(design: Mapping[str, Any]) -> str:
-    return _PIPELINES.get(str(design.get("problem")), "text-classification")
+    return _PIPELINES.get(str(design.get("problem")), medium_in(design).pipeline)
 
 
 def _metric(front: FrontFile) -> str:
@@ -171,13 +173,13 @@ def _tags(member: MemberFigures, shipped: Shipped) -> list[str]:
 
 def _origin(front: FrontFile, config: Mapping[str, Any]) -> str:
     if _unlabelled(front):
-        return f"as it came, on the unlabelled texts of {_source(config['task'])}"
+        return f"as it came, on the unlabelled rows of {_source(config['task'])}"
     return f"fine-tuned on {_source(config['task'])}"
 
 
 def _source(task: Mapping[str, Any]) -> str:
     named = task.get("name") or task.get("dataset")
-    return str(named or Path(task.get("file") or task["data"]).name)
+    return str(named or Path(task.get("file") or task.get("folder") or task["data"]).name)
 
 
 def _called(model: str) -> str:
@@ -288,7 +290,7 @@ def _loaders(shipped: Shipped) -> list[str]:
     loaders = [_snippet(each) for each in found]
     if torch:
         return loaders
-    loaders.insert(0, f'With paretoformer: `paretoformer predict {shipped.name} --text "..."`')
+    loaders.insert(0, f"With paretoformer: `paretoformer predict {shipped.name} {asking(shipped.design)}`")
     if (example := shipped.folder / "example.py").exists():
         script = (
             f"With onnxruntime and transformers, as `python example.py` does:\n\n```python\n{example.read_text()}```"

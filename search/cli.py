@@ -88,10 +88,16 @@ Format = Annotated[str, typer.Option(help="table, json or csv.")]
 def search(
     config: Annotated[Path | None, typer.Argument(help="A YAML file; flags win over it.", show_default=False)] = None,
     model: Annotated[str | None, typer.Option(help="Folder, Hub id, or a name from `list models`.")] = None,
-    task: Annotated[str | None, typer.Option(help="A name from `list tasks`, or a CSV, JSONL or Parquet file.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="A name from `list tasks`, a CSV, JSONL or Parquet file, or a folder as for --data."),
+    ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Texts without labels, instead of --task: CSV, JSONL, Parquet, or lines of .txt."),
+        typer.Option(
+            help="Instead of --task: texts without labels (CSV, JSONL, Parquet, lines of .txt), or a folder of files, "
+            "DIR/CLASS/* or, without labels, DIR/*."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
     quality: Annotated[
@@ -140,7 +146,7 @@ def search(
     from search.config import RunConfig, merged, read_yaml, refuse_foreign
 
     if task is not None and data is not None:
-        raise ConfigError("--task has labels and --data has none: a search reads one of them. Leave one out.")
+        raise ConfigError("A search reads one of --task, which has labels, and --data. Leave one out.")
     flags = {
         "model": model,
         "task": task,
@@ -359,7 +365,12 @@ def predict(
     model_dir: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
     text: Annotated[str | None, typer.Option(help="One text.")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, of a model that reads pairs.")] = None,
-    file: Annotated[Path | None, typer.Option(help="JSON lines with a `text` each, of pairs also a `pair`.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines with a `text` each, of pairs also a `pair`, or the path of a `file` each; or one file."
+        ),
+    ] = None,
     instances: Instances = None,
     threads: Annotated[int, typer.Option(help="Threads the model, or each instance, may use.", min=1)] = 1,
     batch_size: Annotated[int, typer.Option(help="Rows per call; those of like length go together.", min=1)] = 1,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from search.names import RECIPES
+from search.names import RECIPES, TASKS
 from spaces.errors import ConfigError
 from spaces.objectives import AGREEMENT, AT, GUARDS, LATENCY, OF_LABELS, Limit, latency_at
 from spaces.target import Device
@@ -51,7 +51,8 @@ METRICS = {
 
 
 class TaskConfig(Section):
-    """A name from `list tasks`, a file, a Hub data set, or `data`: a file of texts without labels.
+    """A name from `list tasks`, a file, a folder of images or sounds by class, a Hub data set, or `data`: a file of
+    texts, or a flat folder of images or sounds, without labels.
 
     `text`, `pair` (of second texts), `label` and `slice` (of groups that limits.slice_drop tells apart) are columns;
     `problem` is what labels are; `metric` is the problem's first unless given, or a function by dotted path, whose
@@ -60,6 +61,7 @@ class TaskConfig(Section):
 
     name: str | None = None
     file: str | None = None
+    folder: str | None = None
     dataset: str | None = None
     data: str | None = None
     config: str | None = None
@@ -78,14 +80,26 @@ class TaskConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _named_and_judged(cls, value: Any) -> Any:
-        """A name or a file may stand for the section; without a metric it has the problem's."""
+        """A name, a file or a folder may stand for the section; without a metric it has the problem's."""
         if isinstance(value, str):
             of_file = Path(value).suffix in (".csv", ".jsonl", ".json", ".parquet", ".tsv")
-            value = {"file" if of_file else "name": value}
+            of_folder = value not in TASKS and Path(value).is_dir()
+            value = {"folder" if of_folder else "file" if of_file else "name": value}
+        if isinstance(value, dict) and (data := value.get("data")) and _has_folders(Path(str(data))):
+            value = {name: given for name, given in value.items() if name != "data"} | {"folder": data}
         if not isinstance(value, dict) or value.get("metric"):
             return value
         usual = METRICS.get(str(value.get("problem", "")), METRICS["classification"])
         return {**value, "metric": AGREEMENT if value.get("data") else usual}
+
+    @property
+    def source(self) -> str:
+        """Whichever of name, file, folder, dataset and data is given."""
+        return next(source for source in self._sources if source is not None)
+
+    @property
+    def _sources(self) -> tuple[str | None, ...]:
+        return self.name, self.file, self.folder, self.dataset, self.data
 
     @property
     def figure(self) -> str:
@@ -95,10 +109,12 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "TaskConfig":
-        if sum(source is not None for source in (self.name, self.file, self.dataset, self.data)) != 1:
-            raise ValueError("give exactly one of name, file, dataset and data")
+        if sum(source is not None for source in self._sources) != 1:
+            raise ValueError("give exactly one of name, file, folder, dataset and data")
         if self.name is not None and (own := self._given("pair", "slice", "problem", "goal")):
             raise ValueError(f"{own[0]} goes with a file or a dataset, {self.name} has its own")
+        if self.folder is not None and (own := self._given("text", "pair", "label", "slice", "problem")):
+            raise ValueError(f"{own[0]} goes with a file or a dataset; of a folder the folders in it are the classes")
         if self.data is not None and (own := self._given("pair", "label", "slice", "problem", "goal")):
             raise ValueError(f"{own[0]} goes with a file or a dataset; of data only the texts are read")
         if (self.data is not None) != (self.metric == AGREEMENT):
@@ -108,6 +124,11 @@ class TaskConfig(Section):
     def _given(self, *keys: str) -> list[str]:
         """Which of the keys have another value than by default."""
         return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+
+
+def _has_folders(path: Path) -> bool:
+    """Whether it is a folder with further ones in it, which are classes then."""
+    return path.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in path.iterdir())
 
 
 class TargetConfig(Section):
@@ -463,6 +484,27 @@ class RunConfig(Section):
             raise ValueError(f"space.compression: tokens are graded for classes of single texts, found {read}")
         if self.verify.cascades:
             raise ValueError(f"verify.cascades: cascades answer with classes of single texts, found {read}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_of_words_is_of_texts(self) -> "RunConfig":
+        task = self.task
+        if task.folder is None and (task.data is None or not Path(task.data).is_dir()):
+            return self
+        of_words = {
+            "space.vocabulary": self.space.vocabulary,
+            "space.compression": self.space.compression and self.space.compression.options,
+            "verify.cascades": self.verify.cascades,
+            "recover.unlabeled": self.recover.unlabeled,
+            "finetune.max_length": self.finetune.max_length,
+            "target.lengths": any(target.lengths != "real" for target in self.target),
+            "target.profile": any(target.profile for target in self.target),
+        }
+        found = next((name for name, value in of_words.items() if value), None)
+        if found is not None:
+            raise ValueError(
+                f"{found} is about texts, and {task.folder or task.data} is a folder of files; leave it out"
+            )
         return self
 
     @model_validator(mode="after")

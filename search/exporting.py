@@ -16,9 +16,11 @@ from search.card import Shipped, card, front_data, results
 from search.config import read_yaml
 from search.figures import MemberFigures
 from search.front_file import FrontFile
+from search.snippets import asking
 from spaces.axes.attention import NONE, SOFT, Attention
 from spaces.axes.compression import WHOLE, Compression
 from spaces.errors import RunError
+from spaces.medium import medium_in
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,15 @@ def export(run: Path, front: FrontFile, member: MemberFigures, limits: Mapping[s
         if asked.folder.exists():
             asked.folder.rmdir()
         fresh.rename(asked.folder)
-    said = [_written(asked.folder, same)]
+    said = [_written(asked.folder, same, asking(design))]
     if asked.push_to is not None:
         said.append(f"Pushed to {hub.push(asked.folder, asked.push_to, private=asked.private)}")
     return said
 
 
-def _written(folder: Path, same: tuple[float, int] | None) -> str:
+def _written(folder: Path, same: tuple[float, int] | None, asking: str) -> str:
     if same is None:
-        return f'Wrote {folder}. Try it: paretoformer predict {folder} --text "..."'
+        return f"Wrote {folder}. Try it: paretoformer predict {folder} {asking}"
     share, rows = same
     return (
         f"Wrote {folder} for torch, with weights of 32 bits: torch has no narrower ones here. It answers as the "
@@ -131,6 +133,8 @@ def _refuse_for_torch(member: MemberFigures, design: Mapping[str, Any]) -> None:
     cure = "Leave --as out, or pick another member."
     if member.decoded is None or member.kind != "single":
         raise RunError(f"{member.key} is a {member.kind}: --as torch writes single models. {cure}")
+    if (medium := medium_in(design)).of_files:
+        raise RunError(f"{member.key} reads files of {medium.name}: --as torch writes classifiers of texts. {cure}")
     if (problem := design.get("problem")) in ("embeddings", "token-classification"):
         raise RunError(f"{member.key} is of {problem}: --as torch writes classifiers of whole texts. {cure}")
     kinds = Attention.from_decoded(member.decoded).layers

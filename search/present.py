@@ -17,6 +17,7 @@ from search.select import Preference, default_preference
 from search.select import select as choose
 from search.wording import said
 from spaces.errors import ConfigError, DataError
+from spaces.medium import TEXT, Medium
 from spaces.objectives import AGREEMENT, OF_LABELS, Limit
 
 
@@ -219,17 +220,19 @@ def bench(rows: Sequence[Mapping[str, Any]], format: str) -> str:
     return tables.columns((*header, *served), [_bench_cells(row) + _served_cells(row) for row in rows])
 
 
-def read_texts(path: Path) -> Iterator[str | tuple[str, str]]:
-    """The `text` of every line of a JSONL file, with its `pair` where there is one, read as it is needed.
+def read_rows(path: Path, medium: Medium = TEXT) -> Iterator[str | tuple[str, str]]:
+    """The `text` of every line of a JSONL file, with its `pair` where there is one, or the path of its `file`, as seen
+    from the JSONL file's folder; read as it is needed.
 
     Raises:
-        DataError: no such file, not UTF-8, no JSON, or no `text`; the message names the line.
+        DataError: no such file, not UTF-8, no JSON, or no row; the message names the line.
     """
-    number, cure = 0, "Give a JSONL file with a `text` per line."
+    number, cure = 0, f"Give a JSONL file with a `{'file' if medium.of_files else 'text'}` per line."
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                yield _text(line, f"{path}, line {number}")
+                where = f"{path}, line {number}"
+                yield _file(line, path.parent, where) if medium.of_files else _text(line, where)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. {cure}") from None
     except UnicodeDecodeError as error:
@@ -277,6 +280,13 @@ def _text(line: str, where: str) -> str | tuple[str, str]:
     except (ValueError, KeyError, TypeError):
         shown = line.rstrip("\n")[:60]
         raise DataError(f'{where}: expected {{"text": "..."}}, found {shown!r}.') from None
+
+
+def _file(line: str, folder: Path, where: str) -> str:
+    try:
+        return str(folder / json.loads(line)["file"])
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f'{where}: expected {{"file": "..."}}, found {line.rstrip()[:60]!r}.') from None
 
 
 def _optimism(loaded: FrontFile) -> list[str]:

@@ -28,7 +28,7 @@ from search.remeasured import off, remeasured
 from search.runners.base import Runner, evaluated
 from search.runners.inline import InlineRunner
 from search.so_far import driving, read_config, write_config
-from spaces.errors import CallerError, ParetoformerError, RunError
+from spaces.errors import CallerError, ConfigError, ParetoformerError, RunError
 from spaces.objectives import Evaluation, Failed
 from spaces.space import Space
 
@@ -203,6 +203,8 @@ def verify_here(folder: Path, display: Display | None = None) -> int:
     exported = {member.key: folder / member.artifact for member in front.members if member.verified and member.artifact}
     if not exported:
         raise RunError(f"{folder} has no exported member. Run: paretoformer verify {folder}")
+    if config.task.folder is not None:  # its classes are numbered as the model's, which need not be here
+        config = config.model_copy(update={"model": str(folder / str(front.baselines["fair"].artifact))})
     task, shown = wiring.task(config), display or Display()
     with closing(shown), driving(folder):
         texts = task.splits(config.search.seed)
@@ -241,7 +243,7 @@ def _same_rows(front: FrontFile, texts: "Splits") -> None:
 
 def fresh_folder(config: RunConfig) -> Path:
     """A folder under results/ that is not in use, named after model, task and time."""
-    task = config.task.name or Path(config.task.file or config.task.dataset or config.task.data or "task").stem
+    task = config.task.name or Path(config.task.source).stem
     return Path("results") / f"{Path(config.model).name}-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -328,15 +330,20 @@ def fastformers(
 
     Raises:
         RunError: `out` holds something else.
+        ConfigError: the task is not of texts.
     """
     from evaluators.ladder.climb import STEPS_FILE, climb
     from search import fastformers as ladder
 
     if out.exists() and any(out.iterdir()) and not (out / STEPS_FILE).exists():
         raise RunError(f"{out} is not empty. Name another folder with --out.")
-    shown = display or Display()
+    work, shown = wiring.assignment(config), display or Display()
+    if work.task.medium.of_files:
+        raise ConfigError(
+            f"recipe fastformers pads and cuts texts, found files of {work.task.medium.name}. Search them."
+        )
     with closing(shown):
-        document = ladder.document(climb(wiring.assignment(config), settings, out, shown.stage), price_per_hour)
+        document = ladder.document(climb(work, settings, out, shown.stage), price_per_hour)
     (out / "ladder.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     (out / "ladder.md").write_text(ladder.markdown(document))
     return document

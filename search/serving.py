@@ -17,6 +17,7 @@ from search import differences, present, wiring
 from search.config import RunConfig, merged, read_yaml
 from search.progress import Display
 from spaces.errors import ConfigError, RunError
+from spaces.medium import Medium, medium_in, medium_of_file
 
 if TYPE_CHECKING:
     from evaluators.answers import Prediction
@@ -30,18 +31,27 @@ _PATIENCE_S, _REDRAW_S = 5.0, 0.5
 def predict(
     model_dir: Path, texts: "Sequence[Text] | Path", *, instances: "Instances | None", threads: int, batch_size: int
 ) -> Generator[dict[str, Any], None, None]:
-    """Predictions of an exported model, one mapping per text, in order, while a file is still being read.
+    """Predictions of an exported model, one mapping per row, in order, while a file is still being read.
 
     Args:
         model_dir: the model.
-        texts: themselves, pairs of them, or a JSONL file of either. All lines are checked before the first answer.
+        texts: themselves, pairs of them, or a file: a row itself, or JSONL of rows. All lines are checked before the
+            first answer.
         instances: processes that share the work; None: this one.
         threads: that each may use.
         batch_size: rows per call.
     """
     from evaluators import instances as serving
+    from evaluators.exported import design_of
+    from evaluators.media import check_medium
 
-    rows, total = _read_twice(texts) if isinstance(texts, Path) else (texts, len(texts))
+    medium = medium_in(design_of(model_dir))
+    if isinstance(texts, Path) and (known := medium_of_file(texts)) is not None:
+        check_medium(known, medium, f"Model {str(model_dir)!r}")
+        texts = [str(texts)]
+    elif not isinstance(texts, Path) and medium.of_files:
+        raise ConfigError(f"Model {str(model_dir)!r} reads files of {medium.name}, found a text. Give --file.")
+    rows, total = _read_twice(texts, medium) if isinstance(texts, Path) else (texts, len(texts))
     with closing(Display()) as shown:
         if instances is not None and (remark := serving.crowding(instances, threads)) is not None:
             shown.say(remark)
@@ -57,11 +67,11 @@ def _shown(prediction: "Prediction") -> dict[str, Any]:
     return {"label": prediction.label, "score": round(prediction.score, 6)}
 
 
-def _read_twice(file: Path) -> "tuple[Iterable[Text], int]":
-    """A file's texts and their number; only what cannot be read twice, such as a pipe, is held in memory."""
+def _read_twice(file: Path, medium: Medium) -> "tuple[Iterable[Text], int]":
+    """A file's rows and their number; only what cannot be read twice, such as a pipe, is held in memory."""
     if file.is_file():
-        return present.read_texts(file), sum(1 for _ in present.read_texts(file))
-    texts = list(present.read_texts(file))
+        return present.read_rows(file, medium), sum(1 for _ in present.read_rows(file, medium))
+    texts = list(present.read_rows(file, medium))
     return texts, len(texts)
 
 
@@ -101,7 +111,10 @@ def bench(
     from evaluators.bench import bench as measure
 
     config = RunConfig.parse(
-        merged({"task": task, "target": _setting(target) if target else {}}, {"target.threads": threads})
+        merged(
+            {"model": str(model_dirs[0]), "task": task, "target": _setting(target) if target else {}},
+            {"target.threads": threads},
+        )
     )
     asked = wiring.targets(config)[0]
     with closing(Display()) as shown:
@@ -167,7 +180,7 @@ def diff(
     if out is not None:
         differences.check_name(out)
         _check_writable(out)
-    config = RunConfig.parse({} if rows.task is None else {"task": rows.task})
+    config = RunConfig.parse({} if rows.task is None else {"model": str(base), "task": rows.task})
     named = config.task.file
     file = rows.data if rows.task is None else None if named is None else Path(named)
     task = None if rows.task is None else partial(wiring.task, config)

@@ -205,7 +205,7 @@ def assignment(config: RunConfig) -> "Assignment":
         store=Store() if config.cache else None,
         latency_age=config.cache.latency_age if config.cache else 0.0,
         unlabeled=None if config.recover.unlabeled is None else Path(config.recover.unlabeled),
-        mixed=config.recover.mixed if config.recover.members else 0,
+        mixed=config.recover.mixed if config.recover.members and not own_task.medium.of_files else 0,
         trust_remote_code=config.trust_remote_code,
     )
 
@@ -252,6 +252,13 @@ def task(run: RunConfig) -> "Task":
     config, sizes = run.task, SplitSizes(**run.task.splits.model_dump())
     if config.data is not None:
         return _unlabeled(run, sizes)
+    if config.folder is not None:
+        from evaluators.metrics.accuracy import Metric
+        from evaluators.models import class_names
+        from evaluators.tasks.folders import FolderTask
+
+        classes = class_names(run.model, trust_remote_code=run.trust_remote_code)
+        return FolderTask(config.folder, classes, Metric.named(config.metric, goal=config.goal), sizes)
     reading = Reading(
         config.text, config.pair, config.label, config.problem, config.metric, config.goal, sizes, config.slice
     )
@@ -265,10 +272,13 @@ def task(run: RunConfig) -> "Task":
 
 def _unlabeled(run: RunConfig, sizes: "SplitSizes") -> "Task":
     from evaluators.models import own_classes
+    from evaluators.tasks.folders import UnlabeledFolder
     from evaluators.tasks.unlabeled import UnlabeledTask
 
-    path = Path(run.task.data or "")
-    found = UnlabeledTask(path, own_classes(run.model, trust_remote_code=run.trust_remote_code), run.task.text, sizes)
+    path, classes = Path(run.task.data or ""), own_classes(run.model, trust_remote_code=run.trust_remote_code)
+    if path.is_dir():
+        return UnlabeledFolder(path, classes, sizes)
+    found = UnlabeledTask(path, classes, run.task.text, sizes)
     _not_read(path, run.task.label)
     return found
 

@@ -22,6 +22,27 @@ def optimum_of_words(folder: str, texts: list[Any]) -> Any:
     return _of_optimum(ORTModelForTokenClassification, folder, texts)
 
 
+def optimum_of_images(folder: str, rows: list[Any]) -> Any:
+    """Logits of optimum's model for image classification, of pixels (channels, height, width) each."""
+    from optimum.onnxruntime import ORTModelForImageClassification
+
+    return _of_arrays(ORTModelForImageClassification, "pixel_values", folder, rows)
+
+
+def optimum_of_sounds(folder: str, rows: list[Any]) -> Any:
+    """Logits of optimum's model for audio classification, of spectrograms (frames, bins) or waves (samples,) each."""
+    from optimum.onnxruntime import ORTModelForAudioClassification
+
+    return _of_arrays(ORTModelForAudioClassification, "input_values", folder, rows)
+
+
+def _of_arrays(kind: Any, name: str, folder: str, rows: list[Any]) -> Any:
+    import torch
+
+    model = kind.from_pretrained(folder)
+    return [model(**{name: torch.tensor([row])}).logits[0].tolist() for row in rows]
+
+
 def _of_optimum(kind: Any, folder: str, texts: list[Any]) -> Any:
     from transformers import AutoTokenizer
 
@@ -49,7 +70,15 @@ def cross_encoder(folder: str, texts: list[Any]) -> Any:
     return model.predict(texts, batch_size=1, activation_fn=torch.nn.Identity()).tolist()
 
 
-LOADERS = {each.__name__: each for each in (optimum, optimum_of_words, sentence_transformers, cross_encoder)}
+_ALL = (
+    optimum,
+    optimum_of_words,
+    optimum_of_images,
+    optimum_of_sounds,
+    sentence_transformers,
+    cross_encoder,
+)
+LOADERS = {each.__name__: each for each in _ALL}
 
 if __name__ == "__main__":
     loader, model_folder, questions = sys.argv[1:]

@@ -45,9 +45,15 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pyarrow": (("evaluators/",), ()),
     "safetensors": (("evaluators/",), ()),
     "tokenizers": (("evaluators/",), ()),
+    "PIL": (("evaluators/media.py",), ()),
+    "soundfile": (("evaluators/media.py",), ()),
     "huggingface_hub": (("evaluators/hub.py", "evaluators/models.py", "evaluators/tasks/"), ()),
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the name differs from the library's
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}  # where the name differs from the library's
 UNDECLARED_BY_OTHERS = {"onnx-ir", "greenlet"}  # onnxruntime's 4-bit quantizer and Optuna's GP import them
 # Where search builds concrete evaluators, inside the functions that need them.
 BUILDERS = ("search/cli.py", "search/exporting.py", "search/run.py", "search/serving.py", "search/wiring.py")

@@ -87,7 +87,7 @@ def test_every_runtime_compensates_alike() -> None:
     shape = Anatomy.of(model).shape
     pruning = random_pruning(shape, seed=3)
     member = Member(forget_absent_parts((pruning, Quantization.uniform(shape))))
-    batch = calibration(6).batches(6)[0]
+    (batch,) = calibration(6).batches(6)
     logits = []
     for runtime in (OnnxRuntime(), TorchRuntime()):
         template = runtime.template(model).compensating(moments)
@@ -105,7 +105,7 @@ def test_members_come_nearer_to_the_original(runtime: Runtime) -> None:
     half = LayerUnits(tuple(range(HEADS)), tuple(range(0, FFN, 2)))
     shape = plain.shape
     member = Member((Pruning((half,) * shape.layers), Quantization.uniform(shape)))
-    batch = rows.batches(200)[0]
+    batch = next(rows.batches(200))
     goal = runtime.load(plain.untouched(), threads=1)(batch)
     errors = [
         np.abs(runtime.load(template.assemble(member), threads=1)(batch) - goal).mean()

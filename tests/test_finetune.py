@@ -120,10 +120,22 @@ def without_dropout(model: torch.nn.Module) -> None:
 
 def test_batches_of_long_rows_are_cut_into_equal_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "_MOST_TOKENS", 40)
-    lengths = [10, 3, 20, 7, 9, 1]
-    assert in_parts([0, 1, 3, 4], lengths) == [[0, 1, 3, 4]]
-    assert in_parts([0, 1, 2, 3, 4], lengths) == [[0, 1], [2, 3], [4]]
-    assert in_parts([2], [0, 0, 400]) == [[2]]  # at least a row
+    rows = tokens(10, 3, 20, 7, 9, 1)
+    assert in_parts([0, 1, 3, 4], rows) == [[0, 1, 3, 4]]
+    assert in_parts([0, 1, 2, 3, 4], rows) == [[0, 1], [2, 3], [4]]
+    assert in_parts([2], tokens(0, 0, 400)) == [[2]]  # at least a row
+
+
+def test_without_a_mask_rows_of_one_length_are_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_MOST_TOKENS", 8)
+    waves = Encoded(tuple({"input_values": np.zeros(length, np.float32)} for length in (4, 3, 4, 3, 4)), ())
+    assert in_parts([0, 1, 2, 3, 4], waves) == [[1, 3], [0, 2], [4]]
+    assert in_parts([4, 0], waves) == [[4, 0]]
+
+
+def tokens(*lengths: int) -> Encoded:
+    ids = [np.ones(length, np.int64) for length in lengths]
+    return Encoded(tuple({"input_ids": row, "attention_mask": row} for row in ids), ())
 
 
 def test_parts_of_batches_learn_the_same_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:

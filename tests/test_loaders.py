@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
@@ -25,8 +26,11 @@ from search.snippets import snippets
 from spaces.axes.pruning import LayerUnits, Pruning
 from spaces.axes.quantization import Quantization
 from spaces.design import Member
+from spaces.medium import IMAGE, SOUND
 from tests import loaders
 from tests.benchmarks.peer_environments import ensure_environment, run
+from tests.tiny_files import image, write_image_model, write_images, write_sound_model, write_sounds
+from tests.tiny_models import IMAGE_FAMILIES
 from tests.tiny_task import GOOD, write_encoder
 
 TEXTS = ["warm funny film", "the plot", "a dull cold scene with a story and the very empty cast"]
@@ -38,24 +42,38 @@ def exported(folder: Path, problem: Any, classes: tuple[str, ...], bits: int, *,
     """A tiny model of one problem, cut to a width, as `select --export` writes it."""
     encoder = write_encoder(folder / "encoder")
     model, tokenizer = load_classifier(str(encoder), classes, problem)
-    runtime = OnnxRuntime()
-    template = runtime.template(model, pairs=pairs)
+    template = OnnxRuntime().template(model, pairs=pairs)
+    design = {"problem": problem.name, "pairs": pairs}
+    return _written(folder / "model", template, model, tokenizer, bits, {"classes": list(classes), **design})
+
+
+def exported_of_files(folder: Path, family: str, bits: int) -> Path:
+    """The same of a model of images or sounds."""
+    medium = IMAGE if family in IMAGE_FAMILIES else SOUND
+    write = write_image_model if medium == IMAGE else write_sound_model
+    model, reader = load_classifier(str(write(folder / "original", family)), ("bad", "fair", "good"))
+    template = OnnxRuntime().template(model)
+    design = {"classes": ["bad", "fair", "good"], "medium": medium.name}
+    return _written(folder / "model", template, model, reader, bits, design)
+
+
+def _written(folder: Path, template: Any, model: Any, tokenizer: Any, bits: int, design: dict[str, Any]) -> Path:
     artifact.write(
-        folder / "model",
+        folder,
         model_bytes=template.assemble(Member((Quantization.uniform(template.shape, bits),))),
-        filename=runtime.filename,
+        filename=OnnxRuntime.filename,
         tokenizer=tokenizer,
         model_config=model.config,
-        design={
-            "runtime": runtime.name,
-            "filename": runtime.filename,
-            "classes": list(classes),
-            "max_length": 32,
-            "problem": problem.name,
-            "pairs": pairs,
-        },
+        design={"runtime": OnnxRuntime.name, "filename": OnnxRuntime.filename, "max_length": 32, **design},
     )
-    return folder / "model"
+    return folder
+
+
+def files_of(folder: Path, family: str) -> list[str]:
+    """Some files that models of a family read."""
+    images = family in IMAGE_FAMILIES
+    found = write_images(folder, rows=3) if images else write_sounds(folder, rows=3)
+    return sorted(str(path) for path in found.rglob("*.*"))
 
 
 def own(folder: Path, texts: list[Any]) -> np.ndarray:
@@ -96,6 +114,16 @@ class TestLoaders:
         folder = exported(tmp_path, Regression(), ("value",), 32, pairs=True)
         scores = theirs("cross_encoder", folder, list(PAIRS))
         np.testing.assert_allclose(scores, own(folder, list(PAIRS))[:, 0], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("kind", "family", "bits"),
+        [("images", "vit", 32), ("images", "deit", 8), ("sounds", "ast", 32), ("sounds", "wav2vec2", 4)],
+    )
+    def test_optimum_reads_images_and_sounds(self, tmp_path: Path, kind: str, family: str, bits: int) -> None:
+        folder, files = exported_of_files(tmp_path, family, bits), files_of(tmp_path / "files", family)
+        reader = artifact.Artifact.open(folder).tokenizer
+        rows = [values.tolist() for file in files for values in reader(file).values()]
+        np.testing.assert_allclose(theirs(f"optimum_of_{kind}", folder, rows), own(folder, files), atol=1e-5)
 
     @pytest.mark.parametrize("kind", ["texts", "pairs", "words", "embeddings"])
     def test_the_lines_of_the_card_run_as_they_are(self, tmp_path: Path, kind: str) -> None:
@@ -142,6 +170,53 @@ def test_states_are_those_of_the_last_layer_that_stays(tmp_path: Path, gone: tup
     expected = cut(**{name: torch.from_numpy(values) for name, values in inputs.items()})
     np.testing.assert_allclose(vectors, expected.logits.detach(), atol=1e-5)
     np.testing.assert_allclose(states, expected.hidden_states[-1].detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["vit", "wav2vec2"])
+def test_the_example_reads_files_as_predict_does(tmp_path: Path, family: str) -> None:
+    folder, files = exported_of_files(tmp_path, family, 8), files_of(tmp_path / "files", family)
+    command = [sys.executable, "-I", str(folder / artifact.EXAMPLE), *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = [answer for file in files for answer in artifact.Artifact.open(folder).predict([file])]
+    assert done.stdout.splitlines() == [f"{answer.label} {answer.score:.4f}" for answer in answers]
+
+
+# Stands for optimum, in whose environment there is neither Pillow nor soundfile; TestLoaders has the real one.
+OPTIMUM = """
+import onnxruntime, torch, types
+
+class Model:
+    @classmethod
+    def from_pretrained(cls, folder):
+        model = cls()
+        model.session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+        return model
+
+    def __call__(self, **inputs):
+        asked = {name: values.numpy() for name, values in inputs.items()}
+        return types.SimpleNamespace(logits=torch.tensor(self.session.run(["logits"], asked)[0]))
+
+ORTModelForImageClassification = ORTModelForAudioClassification = Model
+"""
+
+
+@pytest.mark.parametrize("family", ["vit", "ast"])
+def test_the_lines_of_the_card_read_files_as_predict_does(tmp_path: Path, family: str) -> None:
+    folder = exported_of_files(tmp_path, family, 32)
+    (snippet,) = snippets(str(folder), json.loads((folder / "design.json").read_text()), torch=False, pushed=False)
+    if family == "vit":
+        file = tmp_path / "image.png"
+        image(0, np.random.default_rng(0)).save(file)
+    else:
+        file = tmp_path / "sound.wav"
+        soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=4000), 16000)
+    (tmp_path / "optimum").mkdir()
+    (tmp_path / "optimum" / "onnxruntime.py").write_text(OPTIMUM)
+    (tmp_path / "script.py").write_text(f"{snippet.code}\nimport json\nprint(json.dumps(logits.tolist()))")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), own(folder, [str(file)]), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["classification", "pairs", "multi-label", "regression", "words", "embeddings"])

@@ -21,6 +21,7 @@ from evaluators.tasks.base import Splits
 from evaluators.tasks.splits import split
 from evaluators.training.finetune import FinetuneSettings
 from spaces.errors import ModelError
+from spaces.medium import TEXT
 from tests.tiny_models import tiny
 
 TWO, THREE = ("bad", "good"), ("bad", "fair", "good")
@@ -167,6 +168,7 @@ class Moods:
     name = "moods"
     classes: tuple[str, ...] = TWO
     problem = CLASSIFICATION
+    medium = TEXT
     metric = Metric.named("accuracy")
     max_length = 16
 

@@ -17,6 +17,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQua
 from evaluators.anatomy import Anatomy
 from evaluators.runtimes.base import Runtime
 from evaluators.runtimes.onnxruntime import quantize
+from evaluators.runtimes.onnxruntime.export import with_plain_weights
 from evaluators.runtimes.onnxruntime.one_liner import one_liner
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime, _providers
 from evaluators.runtimes.torch import TorchRuntime
@@ -25,7 +26,7 @@ from spaces.axes.quantization import LayerBits, Quantization
 from spaces.design import Member
 from spaces.errors import DesignError, ModelError
 from tests.contracts.runtime import Model, RuntimeContract, arrays, members, torch_logits
-from tests.tiny_models import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
+from tests.tiny_models import FAMILIES, TEXT_FAMILIES, tiny
 
 
 class TestOnnxRuntime(RuntimeContract):
@@ -86,7 +87,7 @@ def exported(model: Model) -> bytes:
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model[0]
+            self.model = with_plain_weights(model[0])
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.model(**dict(zip(model[1], inputs, strict=True))).logits
@@ -102,19 +103,31 @@ def exported(model: Model) -> bytes:
             buffer,  # type: ignore[arg-type]
             input_names=list(model[1]),
             output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in model[1] if name != "pixel_values"},
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name, values in model[1].items() if values.ndim == 2},
             opset_version=21,
             dynamo=False,
         )
     return buffer.getvalue()
 
 
-def test_a_model_that_reads_sound_is_refused() -> None:
-    with pytest.raises(ModelError, match="reads input_values"):
-        OnnxRuntime().template(tiny("wav2vec2")[0])
+def test_a_model_that_reads_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("wav2vec2")[0]
+    monkeypatch.setattr(type(model), "main_input_name", "input_features")
+    with pytest.raises(ModelError, match="reads input_features"):
+        OnnxRuntime().template(model)
 
 
-@pytest.mark.parametrize("family", TEXT_FAMILIES + IMAGE_FAMILIES)
+def test_waves_of_any_length_are_read() -> None:
+    model, _ = tiny("wav2vec2")
+    predictor = OnnxRuntime().load(OnnxRuntime().template(model).untouched(), threads=1)
+    for samples in (61, 400):
+        waves = torch.randn(2, samples)
+        with torch.inference_mode():
+            expected = model(waves).logits
+        np.testing.assert_allclose(predictor({"input_values": waves.numpy()}), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_untouched_graph_is_the_exported_one_bit_by_bit(family: str) -> None:
     """Executed as written: what onnxruntime fuses in one graph and not in the other differs in the last bit."""
     model = tiny(family)

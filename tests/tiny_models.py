@@ -6,6 +6,8 @@ import torch
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
+    ASTConfig,
+    ASTForAudioClassification,
     BertConfig,
     BertForSequenceClassification,
     DebertaV2Config,
@@ -34,7 +36,7 @@ from evaluators.conforming import conform
 TEXT_FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "modernbert", "gpt2", "deberta-v2", "deberta-v3")
 DEBERTA = ("deberta-v2", "deberta-v3")  # whose attention cannot be replaced
 IMAGE_FAMILIES = ("vit", "deit")
-AUDIO_FAMILIES = ("wav2vec2",)
+AUDIO_FAMILIES = ("ast", "wav2vec2")
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES + AUDIO_FAMILIES
 CONFORMED = (
     "albert",
@@ -54,6 +56,13 @@ _SIZES: dict[str, Any] = {
 }
 _WORDS: dict[str, Any] = {"vocab_size": VOCAB, "max_position_embeddings": POSITIONS}
 _IMAGE: dict[str, Any] = {"image_size": 16, "patch_size": 4, "num_channels": 1}
+_SPECTROGRAM: dict[str, Any] = {
+    "max_length": 24,
+    "num_mel_bins": 16,
+    "patch_size": 8,
+    "frequency_stride": 8,
+    "time_stride": 8,
+}
 _SOUND: dict[str, Any] = {
     "conv_dim": (8, 8),
     "conv_kernel": (4, 4),
@@ -107,6 +116,8 @@ def _untrained(family: str) -> PreTrainedModel:
             return ViTForImageClassification(ViTConfig(**_SIZES, **_IMAGE))
         case "deit":
             return DeiTForImageClassification(DeiTConfig(**_SIZES, **_IMAGE))
+        case "ast":
+            return ASTForAudioClassification(ASTConfig(**_SIZES, **_SPECTROGRAM))
         case "wav2vec2":
             return Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_SIZES, **_SOUND))
     raise ValueError(f"No tiny {family!r}; known are {', '.join(FAMILIES)}.")
@@ -134,6 +145,8 @@ def tiny(family: str, seed: int = 0, *, conformed: bool = True) -> tuple[PreTrai
             conform(model)
         if family in IMAGE_FAMILIES:
             return model, {"pixel_values": torch.randn(5, 1, 16, 16)}
+        if family == "ast":
+            return model, {"input_values": torch.randn(5, 24, 16)}
         if family in AUDIO_FAMILIES:
             return model, {"input_values": torch.randn(5, 160)}
         lengths = torch.tensor([9, 3, 7, 5, 8])

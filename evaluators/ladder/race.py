@@ -92,7 +92,7 @@ class Race:
 
     def _contender(self, step: Step) -> Contender:
         found = contender(step.answers, self.folder / step.folder)
-        return replace(found, inputs=padded(self.rows, self.length).inputs) if step.padded else found
+        return replace(found, inputs=tuple(padded(self.rows, self.length).inputs)) if step.padded else found
 
     def _turn(self, step: Step, clock: Callable[[], float]) -> float:
         """Rows per second of fresh processes, once they are warm."""

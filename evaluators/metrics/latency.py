@@ -5,8 +5,9 @@ contenders take turns (rounds.py), raw samples kept, figures and intervals deriv
 """
 
 import csv
+from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.rounds import Protocol
-from evaluators.tasks.base import Encoded, Inputs, Text
+from evaluators.tasks.base import MASK, Encoded, Inputs, Text, length
 from spaces.target import Target
 
 TIMINGS = "timings.csv"
@@ -57,7 +58,8 @@ class Latency:
         target: where and how it ran.
         warmup: untimed calls before each block.
         samples: milliseconds per call, by process, round and input.
-        lengths: per input its tokens, as the shared tokenizer writes it; of a batch, those of its longest row.
+        lengths: per input its tokens, as the shared tokenizer writes it; of a batch, those of its longest row; none
+            where inputs are no tokens.
     """
 
     target: Target
@@ -197,7 +199,7 @@ def measure(
 
     Args:
         contenders: with distinct names.
-        inputs: tokenised rows, per input (length,); `target.batch_size` of them make one call.
+        inputs: rows as a model reads them; `target.batch_size` of them make one call.
         texts: the same rows as texts; needed by contenders that are called on texts.
         target: device, threads and batch.
         rounds: at least so many in all.
@@ -220,12 +222,12 @@ def measure(
                 "name": contender.name,
                 "kind": contender.kind,
                 "path": str(contender.path.resolve()),
-                "inputs": None if contender.inputs is None else _lists(contender.inputs),
+                "inputs": None if contender.inputs is None else inputs_to_json(contender.inputs),
                 "after": None if contender.after is None else str(contender.after.resolve()),
             }
             for contender in contenders
         ],
-        "inputs": _lists(inputs),
+        "inputs": inputs_to_json(inputs),
         "texts": None if texts is None else list(texts),
         "target": target.to_json(),
         "protocol": asdict(protocol),
@@ -235,7 +237,7 @@ def measure(
     for process in range(processes):
         report = _reporter(progress, process, processes)
         results.append(lane.run({**plan, "process": process}, target.threads, report))
-    lengths = [len(next(iter(row.values()))) for row in inputs]
+    lengths = [length(row) for row in inputs if MASK in row]
     calls = tuple(max(lengths[at : at + target.batch_size]) for at in range(0, len(lengths), target.batch_size))
     return _gathered([contender.name for contender in contenders], target, protocol, results, lane.node, calls)
 
@@ -270,7 +272,7 @@ def sample_inputs(encoded: Encoded, n: int = 100, *, seed: int) -> tuple[int, ..
         seed: decides between rows of one quantile.
     """
     rng = np.random.default_rng(seed)
-    lengths = np.array([len(next(iter(row.values()))) for row in encoded.inputs])
+    lengths = np.array(encoded.lengths)
     by_length = np.lexsort((rng.random(len(lengths)), lengths))
     strata = np.array_split(by_length, min(n, len(by_length)))
     return tuple(sorted(int(rng.choice(stratum)) for stratum in strata))
@@ -295,8 +297,26 @@ def _check(contenders: Sequence[Contender], inputs: Sequence[Inputs], texts: Seq
             )
 
 
-def _lists(inputs: Sequence[Inputs]) -> list[dict[str, list[int]]]:
-    return [{name: np.asarray(values).tolist() for name, values in row.items()} for row in inputs]
+def inputs_to_json(inputs: Iterable[Inputs]) -> list[dict[str, Any]]:
+    """Inputs that JSON can hold: of each array type, shape and bytes, these as base64."""
+    return [
+        {
+            name: {"dtype": values.dtype.str, "shape": values.shape, "bytes": b64encode(values.tobytes()).decode()}
+            for name, values in row.items()
+        }
+        for row in inputs
+    ]
+
+
+def inputs_from_json(inputs: Iterable[Mapping[str, Any]]) -> tuple[Inputs, ...]:
+    """What `inputs_to_json` was given."""
+    return tuple(
+        {
+            name: np.frombuffer(b64decode(kept["bytes"]), kept["dtype"]).reshape(kept["shape"])
+            for name, kept in row.items()
+        }
+        for row in inputs
+    )
 
 
 def _reporter(progress: Progress | None, process: int, processes: int) -> Progress:

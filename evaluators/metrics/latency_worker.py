@@ -14,10 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluators.metrics.latency import timed_inputs
+from evaluators.metrics.latency import inputs_from_json, timed_inputs
 from evaluators.metrics.rounds import Clock, Contestant, Protocol, time_round
 from evaluators.runtimes.base import Runtime
 from evaluators.tasks.base import Encoded, Inputs, Text, parted
@@ -49,13 +46,9 @@ def main(plan_file: Path) -> None:
 
 
 def _questions(inputs: Sequence[Mapping[str, Any]], texts: Sequence[Text], batch_size: int) -> Questions:
-    rows = Encoded(tuple({name: _int64(values) for name, values in row.items()} for row in inputs), ())
+    rows = Encoded(inputs_from_json(inputs), ())
     batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
-    return Questions(rows.batches(batch_size), batches)
-
-
-def _int64(values: Any) -> NDArray[np.int64]:
-    return np.asarray(values, dtype=np.int64)
+    return Questions(list(rows.batches(batch_size)), batches)
 
 
 def _warm_up(contestants: Mapping[str, Contestant]) -> None:
@@ -116,7 +109,7 @@ def _pipeline(path: Path, target: Target, questions: Questions) -> Contestant:
     torch.set_num_threads(target.threads)
     model = as_it_comes(path).to(target.device)
 
-    def call(inputs: Mapping[str, NDArray[np.int64]]) -> object:
+    def call(inputs: Inputs) -> object:
         tensors = {name: torch.from_numpy(values).to(target.device) for name, values in inputs.items()}
         with torch.inference_mode():
             return model(**tensors).logits.cpu()  # (B, C); the copy waits for an accelerator

@@ -1,47 +1,53 @@
-"""Rows, splits and the contract of a data source. Knows texts and labels; knows no models."""
+"""Rows, splits and the contract of a data source. Knows texts, files and labels; knows no models."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.media import FileReader, Files, longest_side
 from evaluators.metrics.accuracy import Metric
 from evaluators.problems.base import Label, Labels, Outputs, Problem
 from evaluators.problems.classes import CLASSIFICATION
+from spaces.medium import Medium
 
 _T = TypeVar("_T")
-Inputs = Mapping[str, NDArray[np.int64]]
+Inputs = Mapping[str, NDArray[Any]]  # of one row, by what a model calls them: token ids, pixels, ...
 # What a model is told of pairs: which tokens belong to the second text.
 TYPES = "token_type_ids"
-_ALWAYS = ("input_ids", "attention_mask")
+MASK = "attention_mask"
+_ALWAYS = ("input_ids", MASK)
 Text: TypeAlias = str | tuple[str, str]  # or a pair of texts
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts, or pairs of texts, with their labels, in a fixed order.
+    """Texts, pairs of texts, or files, with their labels, in a fixed order.
 
     Args:
-        texts: what is read.
+        texts: what is read; of files their paths.
         labels: as `problem` means them, in plain numbers; none at all where nobody labelled any row.
         problem: what is to be said of each row.
         slices: groups that rows belong to, by name; none at all where nobody named any.
+        contents: of files, hashes of what is in them; none at all of texts.
     """
 
     texts: tuple[Text, ...]
     labels: tuple[Label, ...]
     problem: Problem = CLASSIFICATION
     slices: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def first(self, n: int | None) -> "Rows":
-        return replace(self, texts=self.texts[:n], labels=self.labels[:n], slices=self.slices[:n])
+        return self.take(range(len(self))[:n])
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
@@ -50,6 +56,7 @@ class Rows:
             texts=tuple(self.texts[i] for i in indices),
             labels=_taken(self.labels, indices),
             slices=_taken(self.slices, indices),
+            contents=_taken(self.contents, indices),
         )
 
     def joined(self, texts: Sequence[Text]) -> "Rows":
@@ -59,9 +66,9 @@ class Rows:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the rows and their order; recorded with every figure."""
+        """Hash of the rows and their order, wherever files lie; recorded with every figure."""
         digest = hashlib.sha256()
-        for text, label in zip(self.texts, self.labels or ("",) * len(self), strict=True):
+        for text, label in zip(self.contents or self.texts, self.labels or ("",) * len(self), strict=True):
             shown = "\t".join(map(str, (label, *parted(text))))
             digest.update(f"{shown}\n".encode())
         return digest.hexdigest()
@@ -85,6 +92,7 @@ class Task(Protocol):
     Attributes:
         name: as in `--task`, or the file's stem.
         problem: what is to be said of each row.
+        medium: what rows are of.
         pairs: whether a row is a pair of texts.
         classes: names of the classes or labels, in the order of the model's outputs; of a number, its name.
         metric: of the task, larger is better.
@@ -93,6 +101,7 @@ class Task(Protocol):
 
     name: str
     problem: Problem
+    medium: Medium
     pairs: bool
     classes: tuple[str, ...]
     metric: Metric
@@ -105,11 +114,12 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised rows: per row the model's inputs, each of shape (length,), unpadded; `pad_id` fills up input_ids.
+    """Rows as a model reads them: per row its inputs by name. Of texts each is of shape (length,), unpadded, and
+    `pad_id` fills up input_ids; of files they are read when they are wanted, and no mask tells padding in them apart.
     `words`, where a problem speaks of them, are the places of their first tokens, (words,) per row, -1 where there is
     no such word or it was cut off. The rest is as in Rows."""
 
-    inputs: tuple[Inputs, ...]
+    inputs: Sequence[Inputs]
     labels: tuple[Label, ...]
     pad_id: int = 0
     problem: Problem = CLASSIFICATION
@@ -126,7 +136,9 @@ class Encoded:
         """The rows at `indices`, in that order."""
         return replace(
             self,
-            inputs=tuple(self.inputs[i] for i in indices),
+            inputs=self.inputs.take(indices)
+            if isinstance(self.inputs, Files)
+            else tuple(self.inputs[i] for i in indices),
             labels=_taken(self.labels, indices),
             slices=_taken(self.slices, indices),
             words=_taken(self.words, indices),
@@ -150,14 +162,25 @@ class Encoded:
         """Whether models are told which tokens belong to a second text."""
         return bool(self.inputs) and TYPES in self.inputs[0]
 
+    @property
+    def tokenised(self) -> bool:
+        """Whether inputs are tokens with a mask, so that rows of unlike lengths go together in a batch."""
+        return not isinstance(self.inputs, Files) and all(MASK in row for row in self.inputs[:1])
+
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens per row."""
-        return tuple(len(row["attention_mask"]) for row in self.inputs)
+        """Tokens per row; of inputs that are no tokens the longest side, equal where shapes are."""
+        return self.inputs.lengths if isinstance(self.inputs, Files) else tuple(map(length, self.inputs))
 
-    def batches(self, size: int) -> list[dict[str, NDArray[np.int64]]]:
-        """Rows in order as padded batches: per input (B, T) with T the longest row; padding is masked."""
-        return [_pad(self.inputs[start : start + size], self.pad_id) for start in range(0, len(self.inputs), size)]
+    def groups(self, size: int) -> list[list[int]]:
+        """Which rows are together in a batch, in order: at most `size`, without a mask all of one length."""
+        every = range(len(self))
+        runs = [every] if self.tokenised else [list(run) for _, run in groupby(every, key=self.lengths.__getitem__)]
+        return [list(run[start : start + size]) for run in runs for start in range(0, len(run), size)]
+
+    def batches(self, size: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Rows in order, group by group: tokens as (B, T) with T the longest row, padding masked."""
+        return (_pad([self.inputs[row] for row in group], self.pad_id) for group in self.groups(size))
 
     def outputs(self, batches: Sequence[Outputs]) -> Outputs:
         """What a model says of the rows, from its answers to all their batches in order, each (B, ...). Where words are
@@ -174,17 +197,25 @@ def parted(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text)
 
 
+def length(inputs: Inputs) -> int:
+    """Tokens of a row; of inputs that are no tokens the longest side."""
+    return len(inputs[MASK]) if MASK in inputs else longest_side(inputs)
+
+
 def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
-    """Tokenise at real lengths.
+    """Tokenise at real lengths; files are only listed, with what will read them.
 
     Token types are kept where rows are pairs and the tokenizer tells the two apart: else models fill in the same zeros.
     Words, where the problem speaks of them, are what white space parts.
 
     Args:
         rows: texts and labels.
-        tokenizer: of `transformers`.
+        tokenizer: of `transformers`, or what reads files.
         max_length: tokens beyond it are cut.
     """
+    if isinstance(tokenizer, FileReader):
+        files = Files.of(tokenizer, [str(text) for text in rows.texts])
+        return Encoded(files, rows.labels, problem=rows.problem, slices=rows.slices)
     parts: list[list[Any]] = [list(part) for part in zip(*map(parted, rows.texts), strict=True)] or [[]]
     split = rows.problem.words > 0
     options = {"is_split_into_words": True} if split else {}
@@ -210,10 +241,10 @@ def _taken(values: tuple[_T, ...], indices: Sequence[int]) -> tuple[_T, ...]:
     return tuple(values[i] for i in indices) if values else ()
 
 
-def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[np.int64]]:
-    if len(rows) == 1:
-        return {name: values[None] for name, values in rows[0].items()}  # (1, T)
-    longest = max(len(row["attention_mask"]) for row in rows)
+def _pad(rows: Sequence[Inputs], pad_id: int) -> dict[str, NDArray[Any]]:
+    if len(rows) == 1 or MASK not in rows[0]:
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    longest = max(map(length, rows))
     fill = {"input_ids": pad_id}
     return {
         name: np.stack(

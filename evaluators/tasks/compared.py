@@ -10,26 +10,30 @@ from evaluators.problems.base import Labels
 from evaluators.tasks.base import Rows, Task, Text
 from evaluators.tasks.columns import check_columns, class_of
 from evaluators.tasks.files import Columns, read_columns, unlabeled_texts
+from evaluators.tasks.folders import Listing, place
 from spaces.errors import DataError
+from spaces.medium import TEXT, Medium
 
-TEXT, LABEL = "text", "label"
+_TEXT, _LABEL = "text", "label"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Texts, and what is known of them.
+    """Texts or files, and what is known of them.
 
     Args:
-        texts: at least one.
+        texts: at least one; of files their paths.
         labels: class indices; None where nobody labelled the rows.
         what: which rows these are, in words.
         values: of the column that slices are made by; None where none was asked for.
+        medium: what the rows are of.
     """
 
     texts: tuple[Text, ...]
     labels: Labels | None
     what: str
     values: tuple[str, ...] | None = None
+    medium: Medium = TEXT
 
     def first(self, n: int | None) -> "Compared":
         """At most so many of them; all if None."""
@@ -62,7 +66,24 @@ def of_split(task: Task, split: str, seed: int, file: Path | None = None, column
     rows: Rows = getattr(task.splits(seed), split)
     values = None if file is None or column is None else _values(file, column, rows.texts)
     what = f"{len(rows):,} {split} rows of {task.name} (splits of seed {seed})"
-    return Compared(rows.texts, np.asarray(rows.labels), what, values)
+    return Compared(rows.texts, np.asarray(rows.labels) if rows.labels else None, what, values, task.medium)
+
+
+def of_folder(folder: Path, classes: Sequence[str] | None) -> Compared:
+    """All files of a folder; without labels where it has no folders of classes.
+
+    Args:
+        folder: see FolderTask.
+        classes: by name, in the order of the models' answers; None where neither says.
+
+    Raises:
+        DataError: files that cannot be used, or labels that are no classes of the models.
+    """
+    listing = Listing.of(folder)
+    flat = all(path.parent == folder for path in listing.paths)
+    labels = None if flat else _indices([place(path, folder)[1] for path in listing.paths], classes, folder)
+    what = f"all {len(listing.paths):,} files of {folder}" + (" (no labels)" if flat else "")
+    return Compared(listing.texts, labels, what, medium=listing.medium)
 
 
 def of_file(path: Path, classes: Sequence[str] | None, column: str | None = None) -> Compared:
@@ -76,15 +97,15 @@ def of_file(path: Path, classes: Sequence[str] | None, column: str | None = None
     Raises:
         DataError: no such file or column, a row without text, or labels that are no classes of the models.
     """
-    columns: Columns = {TEXT: unlabeled_texts(path)} if path.suffix.lower() == ".txt" else read_columns(path)
-    check_columns({TEXT: TEXT, **({} if column is None else {"slice": column})}, list(columns), str(path))
-    texts = columns[TEXT]
+    columns: Columns = {_TEXT: unlabeled_texts(path)} if path.suffix.lower() == ".txt" else read_columns(path)
+    check_columns({_TEXT: _TEXT, **({} if column is None else {"slice": column})}, list(columns), str(path))
+    texts = columns[_TEXT]
     if not texts:
         raise DataError(f"{path} has no rows. Give a file with a text per row.")
     for row, text in enumerate(texts, start=1):
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{path}: row {row} has no text (found {text!r}). Remove the row or fill it in.")
-    labels = _indices(columns[LABEL], classes, path) if LABEL in columns else None
+    labels = _indices(columns[_LABEL], classes, path) if _LABEL in columns else None
     what = f"all {len(texts):,} rows of {path}" + (" (no labels)" if labels is None else "")
     values = None if column is None else tuple(map(str, columns[column]))
     return Compared(tuple(map(str, texts)), labels, what, values)
@@ -95,7 +116,7 @@ def _values(path: Path, column: str, texts: Sequence[Text]) -> tuple[str, ...]:
     columns = read_columns(path)
     check_columns({"slice": column}, list(columns), str(path))
     known: dict[object, object] = {}
-    for text, value in zip(columns[TEXT], columns[column], strict=True):
+    for text, value in zip(columns[_TEXT], columns[column], strict=True):
         known.setdefault(text, value)
     return tuple(str(known[text]) for text in texts)
 

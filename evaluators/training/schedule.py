@@ -1,7 +1,7 @@
 """How training walks: batches of similar lengths, AdamW and its schedule, precision, seeds. Knows no losses."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import MASK, Encoded
 
 # Batches whose rows are sorted by length together: enough to pad little, few enough to stay random.
 _BUCKET_BATCHES = 32
@@ -101,14 +101,17 @@ def length_batches(lengths: Sequence[int], batch_size: int, rng: np.random.Gener
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def in_parts(batch: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """A batch's rows in parts of nearly equal size that memory has room for; one part unless rows are long."""
-    rows = max(1, _MOST_TOKENS // max(lengths[row] for row in batch))
-    return [part.tolist() for part in np.array_split(np.array(batch), -(-len(batch) // rows))]
+def in_parts(batch: Sequence[int], rows: Encoded) -> list[list[int]]:
+    """A batch's rows in parts of nearly equal size that memory has room for; one part unless rows are long, or are not
+    alike and have no mask."""
+    most = max(1, _MOST_TOKENS // max(rows.lengths[row] for row in batch))
+    ordered = batch if rows.tokenised else sorted(batch, key=rows.lengths.__getitem__)
+    alike = [[ordered[place] for place in group] for group in rows.take(ordered).groups(len(batch))]
+    return [part.tolist() for group in alike for part in np.array_split(np.array(group), -(-len(group) // most))]
 
 
 def as_batch(rows: Encoded, device: str) -> dict[str, Tensor]:
-    """The model's inputs of all `rows`, each (B, T), on `device`."""
+    """The model's inputs of all `rows`, which fit together: each (B, T), or (B, ...) of files; on `device`."""
     (padded,) = rows.batches(len(rows))
     return {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
 
@@ -120,6 +123,12 @@ def outputs_of(rows: Encoded, logits: Tensor) -> Tensor:
     words = torch.from_numpy(np.stack(rows.words)).to(logits.device)  # (B, words)
     found = logits[torch.arange(len(words), device=logits.device)[:, None], words.clamp(min=0)]
     return found * (words >= 0)[..., None]
+
+
+def token_mask(inputs: Mapping[str, Tensor], states: Tensor) -> Tensor:
+    """1 where states (B, T, ...) that a model made of `inputs` are of tokens, and 0 at padding, (B, T)."""
+    known = inputs.get(MASK)
+    return states.new_ones(states.shape[:2], dtype=torch.int64) if known is None else known
 
 
 def bf16_is_faster(device: str) -> bool:

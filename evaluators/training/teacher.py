@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from evaluators.anatomy import attention_names, layer_names
 from evaluators.anatomy import states as states_of
-from evaluators.tasks.base import Encoded
+from evaluators.tasks.base import MASK, Encoded
 from evaluators.training.schedule import as_batch, bf16_is_faster, in_bf16, outputs_of
 
 EMBEDDINGS = -1  # as the index of a layer: what enters the first one
@@ -141,8 +141,8 @@ class Teacher:
             attention_layers: indices of the layers whose attention probabilities they shall learn.
             batch_size: rows per forward pass.
             device: where the model runs and the answers stay.
-            budget_bytes: what states may take, two bytes a figure; where they need more, none are kept and they are
-                computed anew for each batch.
+            budget_bytes: what states may take, two bytes a figure; where they need more, or nothing but the model says
+                how many tokens a row has, none are kept and they are computed anew for each batch.
             progress: called with (rows done, rows in all) after each pass.
         """
         model = nn.Module.to(copy.deepcopy(model), device).train(False).requires_grad_(False)
@@ -151,20 +151,21 @@ class Teacher:
         cache = _Cache(rows.lengths, device)
         width = model.config.hidden_size
         figures = sum(rows.lengths) * (len(hidden_layers) * width + len(attention_layers) * max(rows.lengths))
-        fits = 2 * figures <= budget_bytes
+        fits = rows.tokenised and 2 * figures <= budget_bytes
         wanted = (hidden_layers, attention_layers) if fits else ((), ())
         parts: list[Tensor] = []
         order = sorted(range(len(rows)), key=rows.lengths.__getitem__)  # batches hold little padding
         with torch.no_grad(), observed(model, *wanted) as answers:
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
+            for group in rows.take(order).groups(batch_size):
+                batch = [order[place] for place in group]
                 these = rows.take(batch)
                 inputs = as_batch(these, device)
                 found = answers(inputs)
                 parts.append(outputs_of(these, found.logits.float()))
-                cache.keep(batch, inputs["attention_mask"].bool(), found)
+                if fits:
+                    cache.keep(batch, inputs[MASK].bool(), found)
                 if progress is not None:
-                    progress(start + len(batch), len(rows))
+                    progress(group[-1] + 1, len(rows))
         sorted_logits = torch.cat(parts)  # (N, classes)
         logits = torch.empty_like(sorted_logits)
         logits[order] = sorted_logits
@@ -225,7 +226,7 @@ class _Cache:
     def states(
         self, rows: Sequence[int], inputs: Inputs, hidden: Sequence[int], attention: Sequence[int]
     ) -> tuple[ByLayer, ByLayer]:
-        longest = inputs["attention_mask"].shape[1]
+        longest = inputs[MASK].shape[1]
         where = self._where(rows, longest)
         maps = {layer: self._attention[layer][where][..., :longest] for layer in attention if layer in self._attention}
         return {layer: self._hidden[layer][where] for layer in hidden}, maps

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from evaluators.anatomy import labels_words
-from evaluators.runtimes.onnxruntime.graph import OPSET, STATES
+from evaluators.runtimes.onnxruntime.graph import IDS, MASK, OPSET, STATES
 from evaluators.sentence_encoder import SentenceEncoder
 from evaluators.tasks.base import TYPES
 from spaces.errors import ModelError
@@ -21,6 +22,7 @@ _ReadyMask: TypeAlias = Callable[[Tensor, Any], Any]
 
 ROOT = "model"  # the scope of the model's own modules in node names
 _BATCH, _TOKENS = "batch", "sequence"
+_WAVE = 16_000  # samples
 
 
 class _Text(nn.Module):
@@ -79,15 +81,16 @@ _MASKS: Mapping[str, _ReadyMask] = {
 }
 
 
-class _Image(nn.Module):
-    """Pixels (B, channels, height, width) to (B, C) logits."""
+class _Values(nn.Module):
+    """What a model reads that reads no tokens, such as pixels (B, channels, height, width) or waves (B, samples), to
+    (B, C) logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixel_values=pixel_values).logits
+    def forward(self, values: Tensor) -> Tensor:
+        logits: Tensor = self.model(**{self.model.main_input_name: values}).logits
         return logits
 
 
@@ -95,23 +98,25 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     """The graph of a copy of `model` in fp32; nodes are named after modules: `/model/bert/pooler/dense/Gemm`.
 
     Inputs are `input_ids`, `attention_mask` and, if asked for, `token_type_ids` (int64, batch and sequence of any
-    size), or `pixel_values` where the model takes images; the output is `logits`, of a classifier of words those of all
-    tokens, and, of an encoder of sentences, the tokens' states (STATES), which loaders that pool by themselves ask for.
+    size), or `pixel_values` or `input_values` where the model takes images or sounds; the output is `logits`, of a
+    classifier of words those of all tokens, and, of an encoder of sentences, the tokens' states (STATES), which loaders
+    that pool by themselves ask for.
 
     Raises:
         ModelError: the model reads something else.
     """
-    if model.main_input_name not in ("input_ids", "pixel_values"):
+    if model.main_input_name != IDS and model.main_input_name not in _EXAMPLES:
         raise ModelError(
-            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read input_ids or "
-            "pixel_values. Use runtime torch."
+            f"{type(model).__name__} reads {model.main_input_name}, onnxruntime models here read {IDS} or "
+            f"{' or '.join(_EXAMPLES)}. Use runtime torch."
         )
-    plain = copy.deepcopy(model).float().cpu().eval()
+    plain = with_plain_weights(copy.deepcopy(model).float().cpu().eval())
     plain.set_attn_implementation("eager")
-    names = ["pixel_values"] if plain.main_input_name == "pixel_values" else ["input_ids", "attention_mask"]
-    names += [TYPES] if types else []
-    image = names == ["pixel_values"]
-    axes = {name: {0: _BATCH} if image else {0: _BATCH, 1: _TOKENS} for name in names}
+    main = plain.main_input_name
+    names = [IDS, MASK, *([TYPES] if types else [])] if main == IDS else [main]
+    asked = _tokens(plain, types=types) if main == IDS else (_EXAMPLES[main](plain.config),)
+    # Tokens and waves are of any length; pixels and spectrograms are of the model's own size.
+    axes = {name: {0: _BATCH, 1: _TOKENS} if asked[0].ndim == 2 else {0: _BATCH} for name in names}
     outputs = {"logits": {0: _BATCH, 1: _TOKENS} if labels_words(plain) else {0: _BATCH}}
     outputs |= {STATES: {0: _BATCH, 1: _TOKENS}} if isinstance(plain, SentenceEncoder) else {}
     buffer = io.BytesIO()
@@ -120,8 +125,8 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
             "ignore"
         )  # the tracer warns of Python branches and of being legacy; contract tests check the graph
         torch.onnx.export(
-            _Image(plain) if image else _Text(plain),
-            _pixels(plain) if image else _tokens(plain, types=types),
+            _Text(plain) if main == IDS else _Values(plain),
+            asked,
             buffer,  # type: ignore[arg-type]  # with dynamo=False it may be a file object
             input_names=names,
             output_names=list(outputs),
@@ -132,12 +137,38 @@ def export(model: Any, *, types: bool = False) -> onnx.ModelProto:
     return onnx.load_from_string(buffer.getvalue())
 
 
+def with_plain_weights(model: nn.Module) -> Any:
+    """`model`, in place, with weights as they are used where it keeps what they are computed from (weight norms).
+
+    `remove_parametrizations` would also take them from models that this one was copied from: they share a class.
+    """
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            names: Any = module.parametrizations
+            values = {name: getattr(module, name).detach().clone() for name in names}
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    return model
+
+
 def _tokens(model: Any, *, types: bool) -> tuple[Tensor, ...]:
     ids = torch.arange(2 * 7).reshape(2, 7).clamp(max=model.config.vocab_size - 1)
     return ids, torch.ones_like(ids), *([torch.zeros_like(ids)] if types else [])
 
 
-def _pixels(model: Any) -> tuple[Tensor]:
-    size = model.config.image_size
+def _pixels(config: Any) -> Tensor:
+    size = config.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    return (torch.zeros(2, model.config.num_channels, height, width),)
+    return torch.zeros(2, config.num_channels, height, width)
+
+
+def _sound(config: Any) -> Tensor:
+    """Of AST a spectrogram; of others a wave, of at least one token."""
+    bins = getattr(config, "num_mel_bins", None)
+    return torch.zeros(2, _WAVE) if bins is None else torch.zeros(2, config.max_length, bins)
+
+
+# By the name of an input that is no tokens, one that a model can be traced with.
+_EXAMPLES: Mapping[str, Callable[[Any], Tensor]] = {"pixel_values": _pixels, "input_values": _sound}
