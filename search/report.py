@@ -165,7 +165,7 @@ def _draw_members(ax: "Axes", shown: Panel, theme: Theme) -> None:
         style: dict[str, Any] = {"where": "post", "alpha": 0.8, "linewidth": 1.6, "zorder": 3}
         ax.step(*zip(*corners, strict=True), color=theme.members, label="front of this panel", **style)
     if members:
-        errors = [[p.drop - p.low for p in members], [p.high - p.drop for p in members]]
+        errors = [[max(0.0, p.drop - p.low) for p in members], [max(0.0, p.high - p.drop) for p in members]]
         ax.errorbar(*_xy(members), yerr=errors, fmt="none", ecolor=theme.interval, elinewidth=0.9, zorder=2.5)
         label = "verified members, 95 % interval" if shown.verified else "members, not verified yet"
         ax.scatter(
