@@ -24,6 +24,7 @@ class TrialRow:
     ended: float | None
     seconds: float
     error: str
+    study: str = "search"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _trial(row: Mapping[str, str]) -> TrialRow:
         ended=_clock(row["ended"]),
         seconds=float(row["seconds"] or 0.0),
         error=row["error"],
+        study=row["study"],
     )
 
 
