@@ -32,13 +32,15 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
         trials: all of them; those of members are left out.
     """
     bounds, pools = known_bounds(front), [*eligible(front.members), *eligible(front.members, "cascade")]
-    sliders = [_slider(name, pools) for name in ("latency", "size", limit_on_drop(front))] if pools else []
+    words = {"latency": "Latency", "size": "Size", limit_on_drop(front): f"{said(front.metric).metric.capitalize()} lost"}
+    sliders = [_slider(name, label, pools) for name, label in words.items()] if pools else []
     names = dict.fromkeys([*(slider["name"] for slider in sliders), *(bound.name for bound in bounds)])
     held = {bound.name: bound for bound in bounds}
     asked = [held.get(name, Bound(name, 0.0, "", front.statistic if name == "latency" else "mean")) for name in names]
     known, pickable = {member.key for member in front.members}, {member.key for member in pools}
     return {
         "folder": shlex.quote(str(run)),
+        "metric": said(front.metric).metric,
         "statistic": front.statistic,
         "knee_depth": KNEE_DEPTH,
         "same_time": SAME_TIME,
@@ -74,12 +76,10 @@ def _axes(front: FrontFile) -> list[dict[str, Any]]:
     return axes
 
 
-def _slider(name: str, pool: Sequence[MemberFigures]) -> dict[str, Any]:
+def _slider(name: str, label: str, pool: Sequence[MemberFigures]) -> dict[str, Any]:
     """A limit that the page moves; its unit is that of the option, and `factor` leads to that of `costs`."""
-    unit, factor, label = {
-        "latency": ("ms", UNITS["latency"]["ms"], "Latency"),
-        "size": ("MB", _MB, "Size"),
-    }.get(name, ("pt", UNITS[name].get("pt", 1.0), "Accuracy lost" if name == "accuracy_drop" else "Answers changed"))
+    unit = {"latency": "ms", "size": "MB"}.get(name, "pt")
+    factor = UNITS[name][unit.lower()]
     figures = {"latency": latency_ms, "size": size_bytes}.get(name)
     values = [drop(member) if figures is None else figures(member) for member in pool]
     return {
@@ -201,13 +201,18 @@ def _facts(member: MemberFigures, front: FrontFile) -> list[list[str]]:
     if (served := member.throughput) is not None:
         facts["Throughput"] = f"{served.rows_per_second:,.0f} rows/s on {served.instances} instances"
     facts["Certificate"] = _certificate(member, front)
-    facts["Fidelity"] = ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in member.fidelity.items())
+    facts["Fidelity"] = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in member.fidelity.items())
     lineage = [member.recipe, f"weights {member.weights}"]
     lineage += [f"made from {', '.join(map(short, member.parents))}"] if member.parents else []
     facts["Lineage"] = ", ".join(lineage)
     if member.stages is not None:
         facts["Stages"] = "; ".join(", ".join(f"{k} {v}" for k, v in stage.items()) for stage in member.stages)
     return [[name, text] for name, text in facts.items() if text]
+
+
+def _plain(value: float) -> str:
+    """Four digits, or a whole number with its thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _certificate(member: MemberFigures, front: FrontFile) -> str:

@@ -1,10 +1,11 @@
 """How the front of a search grew, by the search's own figures. Knows figures of trials; reads no files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from search.front import front, front_hypervolume
+from search.trials import TrialRow
 
 _OBJECTIVES = ("accuracy", "latency", "size")
 
@@ -28,14 +29,14 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Growth:
-    """Complete designs in the order in which they ended, the original first: gains are over it."""
+    """Complete designs in the order in which they ended."""
 
     designs: tuple[Figures, ...] = ()
 
-    @classmethod
-    def of(cls, known: Iterable[Mapping[str, float]]) -> Self:
-        """From trials' figures; those that lack one are left out."""
-        return cls(tuple(found for each in known if (found := Figures.of(each)) is not None))
+    def __add__(self, known: Mapping[str, float]) -> "Growth":
+        """With one design more, unless a figure of it is missing."""
+        found = Figures.of(known)
+        return self if found is None else Growth((*self.designs, found))
 
     def front(self) -> list[Figures]:
         """The designs that no other beats, fastest first."""
@@ -46,7 +47,8 @@ class Growth:
         """Of the first `n` designs (all if None), on search rows and predicted figures: a stand-in for the verified."""
         if not self.designs:
             return 0.0
-        fair = {"accuracy": 0.0, "latency": self.designs[0].latency, "size": self.designs[0].size}
+        original = min(self.designs, key=lambda each: (each.rank, -each.size))  # nothing is nearer to it than itself
+        fair = {"accuracy": 0.0, "latency": original.latency, "size": original.size}
         rows = [{"accuracy": -each.lost, "latency": each.latency, "size": each.size} for each in self.designs[:n]]
         return front_hypervolume(rows, fair, _OBJECTIVES)
 
@@ -55,3 +57,10 @@ class Growth:
         total = len(self.designs)
         ends = sorted({round(total * (step + 1) / points) for step in range(points)} - {0})
         return [(n, self.hypervolume(n)) for n in ends]
+
+
+def grown(trials: Sequence[TrialRow]) -> Growth:
+    """By the complete trials of a run, whatever study they stand in."""
+    ended = sorted((trial for trial in trials if trial.state == "complete"), key=lambda trial: trial.ended or 0.0)
+    found = (Figures.of({**trial.extras, **trial.objectives}) for trial in ended)
+    return Growth(tuple(filter(None, found)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.config import read_yaml
 from search.explorer import explorer
-from search.growth import Growth
+from search.growth import grown
 from search.labels import Box, place
 from search.page import Page, Sources, page
 from search.picture import AXES, Panel, Point, panel
@@ -64,12 +64,11 @@ def write_report(run: Path) -> list[Path]:
         ConfigError: the libraries of the extra `report` are not installed.
     """
     front, trials = load(run), read_trials(run / "trials.csv")
-    complete = [{**trial.extras, **trial.objectives} for trial in trials if trial.state == "complete"]
     config, env = run / "config.resolved.yaml", run / "env.json"
     asked = read_yaml(config) if config.exists() else {}
     sources = Sources(
         found=statistics(trials),
-        history=Growth.of(complete).curve(_HISTORY_POINTS),
+        history=grown(trials).curve(_HISTORY_POINTS),
         knobs=_knobs(run, asked),
         config=asked,
         env=json.loads(env.read_text(encoding="utf-8")) if env.exists() else {},

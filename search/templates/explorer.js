@@ -126,12 +126,13 @@ function summary(member) {
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-function scale(axis, values, from, to) {
+/** `room` leaves some beyond the outermost values, and a loss of no and of one point always in sight. */
+function scale(axis, values, from, to, room = false) {
   const at = axis.log ? Math.log : Math.asinh; // asinh: linear near 0, logarithmic beyond, losses may be negative
   let low = Math.min(...values), high = Math.max(...values);
-  if (axis.log) [low, high] = [low / 1.2, high * 1.25];
-  else [low, high] = [Math.min(-0.5, low * 1.2), Math.max(1, high * 1.2)];
-  const place = (value) => from + ((at(value) - at(low)) / (at(high) - at(low))) * (to - from);
+  if (room && axis.log) [low, high] = [low / 1.2, high * 1.25];
+  else if (room) [low, high] = [Math.min(-0.5, low * 1.2), Math.max(1, high * 1.2)];
+  const place = (value) => from + ((at(value) - at(low)) / (at(high) - at(low) || 1)) * (to - from);
   const clamped = (value) => place(Math.min(Math.max(value, low), high));
   return { axis, low, high, place, clamped, ticks: ticks(axis, low, high) };
 }
@@ -168,14 +169,14 @@ function draw() {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.style.height = `${height}px`;
   if (!framed.length) return svg.replaceChildren(make("text", { x: 16, y: 32 }, "Nothing with both figures yet."));
-  const across = scale(x, framed.map((m) => m.axes[x.name][0]), 46, width - 14), up = scale(y, framed.map((m) => m.axes[y.name][0]), height - 42, 14);
+  const across = scale(x, framed.map((m) => m.axes[x.name][0]), 46, width - 14, true), up = scale(y, framed.map((m) => m.axes[y.name][0]), height - 42, 14, true);
   const at = (point) => [across.clamped(point.axes[x.name][0]), up.clamped(point.axes[y.name][0])];
   drawn = [...shown, ...trials].map((point) => ({ point, at: at(point) }));
   const layers = [grid(across, up, width, height), ...limitLines(across, up, width, height), ...cloud(drawn.filter(({ point }) => point.trial))];
   const colours = shown.map((member) => member.axes[third.name]?.[0]).filter((value) => value !== undefined);
   const shade = third && colours.length ? scale(third, colours, 0, 1) : null;
   const order = [...shown].sort((a, b) => (a === picked) - (b === picked) || (a.key === selected) - (b.key === selected) || a.verified - b.verified);
-  svg.replaceChildren(...layers, ...order.map((member) => marker(member, at(member), across, up, shade)), ...baselines.map((each) => baseline(each, at(each), width)));
+  svg.replaceChildren(...layers, ...order.map((member) => marker(member, at(member), across, up, shade)), ...baselines.map((each, i) => baseline(each, at(each), width, i % 2 ? 18 : -10)));
   legend(shade);
 }
 
@@ -222,9 +223,9 @@ function marker(member, [left, top], across, up, shade) {
   return group;
 }
 
-function baseline({ name }, [left, top], width) {
-  const right = left < width - 90;
-  return make("g", { class: "baseline" }, make("path", { d: SHAPES.square(5), transform: `translate(${left} ${top})` }), make("text", { x: left + (right ? 10 : -10), y: top + 4, "text-anchor": right ? "start" : "end" }, name));
+function baseline({ name }, [left, top], width, rise) {
+  const right = left < width - 60;
+  return make("g", { class: "baseline" }, make("path", { d: SHAPES.square(5), transform: `translate(${left} ${top})` }), make("text", { x: left + (right ? -5 : 5), y: top + rise, "text-anchor": right ? "start" : "end" }, name));
 }
 
 function legend(shade) {
@@ -303,7 +304,7 @@ function strip(layers) {
 function detail(member) {
   const facts = make("dl", { class: "facts" }, ...member.facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
   const standing = [member.note, member.beaten_by.length && `beaten by ${member.beaten_by.map(short).join(", ")}`, member.ties.length && `cannot be told from ${member.ties.map(short).join(", ")}`].filter(Boolean).join("; ");
-  const head = make("tr", {}, ...["split", "rows", "metric [95 %]", "points lost [95 %]"].map((text) => make("th", { scope: "col" }, text)));
+  const head = make("tr", {}, ...["split", "rows", `${RUN.metric} [95 %]`, "points lost [95 %]"].map((text) => make("th", { scope: "col" }, text)));
   const splits = make("table", {}, head, ...member.splits.map(([split, ...cells]) => make("tr", {}, make("th", { scope: "row" }, split), ...cells.map((text) => make("td", {}, text)))));
   return [
     make("h3", {}, make("code", {}, member.key), member.picks.length ? ` (${member.picks.join(", ")})` : ""),
