@@ -16,7 +16,7 @@ from search.front_file import FrontFile
 from search.report import write_report
 from search.select import Preference, eligible, select
 from spaces.errors import InfeasibleError
-from tests.browser import PHONE, Opened, chromium, opened
+from tests.benchmarks.browser import PHONE, Opened, chromium, opened
 from tests.example_run import member, write_front, write_run
 
 pytestmark = pytest.mark.slow
