@@ -163,7 +163,7 @@ function draw() {
   const svg = $("plot"), width = svg.clientWidth || 640, height = Math.max(320, Math.min(560, width * 0.62));
   const [x, y, third] = ["x", "y", "colour"].map((id) => AXES.get($(id).value));
   const shown = RUN.members.filter((member) => (member.verified || $("all").checked || !POOLS.single.some((m) => m.verified)) && member.axes[x.name] && member.axes[y.name]);
-  const baselines = RUN.baselines.filter(({ axes }) => axes[x.name] && axes[y.name]);
+  const baselines = RUN.baselines.filter(({ axes }) => axes[x.name] && axes[y.name]).sort((a, b) => a.axes[x.name][0] - b.axes[x.name][0]);
   const trials = $("all").checked ? RUN.trials.map(([key, study, quality, latency, size]) => ({ key, study, trial: true, axes: { quality: [quality], latency: [latency], size: [size] } })).filter(({ axes }) => axes[x.name] && axes[y.name]) : [];
   const framed = shown.length + baselines.length ? [...shown, ...baselines] : trials;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -176,7 +176,7 @@ function draw() {
   const colours = shown.map((member) => member.axes[third.name]?.[0]).filter((value) => value !== undefined);
   const shade = third && colours.length ? scale(third, colours, 0, 1) : null;
   const order = [...shown].sort((a, b) => (a === picked) - (b === picked) || (a.key === selected) - (b.key === selected) || a.verified - b.verified);
-  svg.replaceChildren(...layers, ...order.map((member) => marker(member, at(member), across, up, shade)), ...baselines.map((each, i) => baseline(each, at(each), width, i % 2 ? 18 : -10)));
+  svg.replaceChildren(...layers, ...order.map((member) => marker(member, at(member), across, up, shade)), ...baselines.map((each, i) => baseline(each, at(each), width, i % 2 ? 18 : -10))); // names above and below in turn
   legend(shade);
 }
 
@@ -282,12 +282,12 @@ function notches(member) {
   return [["latency", "faster"], ["size", "smaller"]].map(([axis, word]) => {
     const other = notch(member, axis);
     if (!other) return make("li", {}, `Nothing measured is ${word}.`);
-    const ratio = (name) => {
-      const change = other.rule[name] / member.rule[name] - 1;
-      return `${Math.abs(change * 100).toFixed(0)} % ${{ latency: ["slower", "faster"], size: ["larger", "smaller"] }[name][change < 0 ? 1 : 0]}`;
+    const ratio = (name, more, less, same) => {
+      const percent = Math.round((other.rule[name] / member.rule[name] - 1) * 100);
+      return percent ? `${Math.abs(percent)} % ${percent > 0 ? more : less}` : same;
     };
     const points = (other.rule.drop - member.rule.drop) * 100;
-    return make("li", {}, `One notch ${word}: `, link(other.key), ` is ${ratio("latency")} and ${ratio("size")}, and loses ${Math.abs(points).toFixed(2)} points ${points < 0 ? "less" : "more"}.`);
+    return make("li", {}, `One notch ${word}: `, link(other.key), ` is ${ratio("latency", "slower", "faster", "as fast")} and ${ratio("size", "larger", "smaller", "as large")}, and loses ${Math.abs(points).toFixed(2)} points ${points < 0 ? "less" : "more"}.`);
   });
 }
 
