@@ -11,6 +11,7 @@ from typing import Any
 
 from search.figures import SPLITS, Estimate, MemberFigures
 from search.front_file import FrontFile
+from search.growth import Figures
 from search.page import TITLES, certificate
 from search.picture import known_bounds, limit_on_drop
 from search.select import KNEE_DEPTH, cost, deciding, drop, eligible, latency_ms, lost, size_bytes
@@ -255,7 +256,5 @@ def _layers(decoded: Mapping[str, Any] | None, front: FrontFile) -> list[list[An
 
 def _dominated(trial: TrialRow) -> list[list[Any]]:
     """A trial that is no member, on search rows; nothing where a figure is unknown."""
-    lost_points, known = trial.extras.get("accuracy_drop"), {**trial.extras, **trial.objectives}
-    if lost_points is None or not known.get("latency") or not known.get("size"):
-        return []
-    return [[trial.key, trial.study, round(100 * lost_points, 4), known["latency"], known["size"] / _MB]]
+    found = Figures.of(trial.figures)
+    return [] if found is None else [[trial.key, trial.study, 100 * found.lost, found.latency, found.size / _MB]]

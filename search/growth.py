@@ -62,5 +62,5 @@ class Growth:
 def grown(trials: Sequence[TrialRow]) -> Growth:
     """By the complete trials of a run, whatever study they stand in."""
     ended = sorted((trial for trial in trials if trial.state == "complete"), key=lambda trial: trial.ended or 0.0)
-    found = (Figures.of({**trial.extras, **trial.objectives}) for trial in ended)
+    found = (Figures.of(trial.figures) for trial in ended)
     return Growth(tuple(filter(None, found)))

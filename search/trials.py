@@ -26,6 +26,11 @@ class TrialRow:
     error: str
     study: str = "search"
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """All that is known, objectives or not."""
+        return {**self.extras, **self.objectives}
+
 
 @dataclass(frozen=True)
 class Statistics:
