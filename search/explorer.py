@@ -5,7 +5,7 @@ written here by the very functions that `select` calls, so that only comparing a
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from search.wording import said
 from spaces.objectives import AT, UNITS, Bound
 
 _MB = UNITS["size"]["mb"]
+_WIDEST = 32  # bits
 
 
 def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _member(member: MemberFigures, front: FrontFile, asked: Sequence[Bound] | No
         "beaten_by": list(member.beaten_by),
         "parents": list(member.parents),
         "design": described(member, front),
-        "layers": _layers(member.decoded, front),
+        "strip": _strip(member.decoded, front),
         "axes": _figures(member),
         "facts": _facts(member, front),
         "splits": _splits(member),
@@ -227,31 +228,32 @@ def _certificate(member: MemberFigures, front: FrontFile) -> str:
     return "not tested" if pick is None else certificate(pick, front)
 
 
-def _layers(decoded: Mapping[str, Any] | None, front: FrontFile) -> list[list[Any] | None]:
-    """Per layer: heads and neurons with the original's, the kind of attention, bits; None for a layer that is gone."""
-    fair = front.baselines.get("fair")
-    whole = ((fair.decoded if fair is not None else None) or {}).get("layers", [])
-    found: list[list[Any] | None] = []
-    for place, layer in enumerate((decoded or {}).get("layers", [])):
-        if layer is None:
-            found.append(None)
-            continue
-        before = (whole[place] if place < len(whole) else None) or layer
-        bits = layer.get("bits", {})
-        heads = len(layer["heads"]) if "heads" in layer else None
-        of_heads = len(before["heads"]) if "heads" in before else heads
-        found.append(
-            [
-                heads,
-                of_heads,
-                layer.get("ffn"),
-                before.get("ffn"),
-                layer.get("attention", "soft"),
-                bits.get("attention"),
-                bits.get("ffn"),
-            ]
-        )
-    return found
+def _strip(decoded: Mapping[str, Any] | None, front: FrontFile) -> list[dict[str, Any]]:
+    """What is left of each layer, as rows of a table: texts with the share of the original's, None where nothing is."""
+    layers, fair = (decoded or {}).get("layers", []), front.baselines.get("fair")
+    whole = (None if fair is None or fair.decoded is None else fair.decoded.get("layers")) or layers
+    pairs = list(zip(layers, whole, strict=False))
+    rows: Mapping[str, list[tuple[str, float] | None]] = {
+        "heads": [_left(layer, before, "heads", len) for layer, before in pairs],
+        "neurons": [_left(layer, before, "ffn", int) for layer, before in pairs],
+        "attention": [None if layer is None else (layer.get("attention", "soft"), 0.0) for layer, _ in pairs],
+        "bits of attention": [_bits(layer, "attention") for layer, _ in pairs],
+        "bits of neurons": [_bits(layer, "ffn") for layer, _ in pairs],
+    }
+    return [{"name": name, "cells": cells} for name, cells in rows.items() if any(cells)]
+
+
+def _left(layer: Any, before: Any, part: str, count: Callable[[Any], int]) -> tuple[str, float] | None:
+    """How many are left of how many."""
+    if layer is None or part not in layer:
+        return None
+    left, all_ = count(layer[part]), count((before or layer).get(part, layer[part]))
+    return f"{left}/{all_}" if left != all_ else str(left), left / (all_ or 1)
+
+
+def _bits(layer: Any, part: str) -> tuple[str, float] | None:
+    width = None if layer is None else layer.get("bits", {}).get(part)
+    return None if width is None else (str(width), width / _WIDEST)
 
 
 def _dominated(trial: TrialRow) -> list[list[Any]]:

@@ -85,24 +85,27 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
-            self._keep()
+            self.say(self._outcome())
 
     def _enter(self, name: str, done: int, total: int) -> bool:
-        """Go on with a stage; whether it is another one than before."""
+        """Go on with a stage; whether it is another one than before, whose outcome then moves up on a terminal."""
         fresh = name != self._stage
+        before = self._outcome() if fresh else ""
         if fresh:
-            self._keep()
             self._stage, self._stage_begin, self._board = name, self._clock(), None
         self._done, self._total = done, total
-        if self._console.is_terminal and self._live is None:
+        if not self._console.is_terminal:
+            return fresh
+        if self._live is None:
             self._live = _live(self._console, self._frame)
+        elif fresh:
+            self._live.refresh()
+            self.say(before)
         return fresh
 
-    def _keep(self) -> None:
-        """On a terminal, what a stage came to moves up, where it stays; plain lines stay anyway."""
-        if self._console.is_terminal and self._stage:
-            for line in [self._stage_line()] if self._board is None else self._board.lines(self._console.width):
-                self.say(line)
+    def _outcome(self) -> str:
+        """What the stage came to."""
+        return self._stage_line() if self._board is None else "\n".join(self._board.lines(self._console.width))
 
     def _frame(self) -> list[str]:
         if self._board is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("rule", "run", "limits", "plot", "member", "explorer")  # in their order
 _HISTORY_POINTS = 80
 # Of an objective's knobs, the first so many are shown; of fewer designs than these, nothing can be said.
 _KNOBS, _FEWEST_FOR_KNOBS = 8, 20
@@ -242,10 +243,10 @@ def _html(shown: Page, explored: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    css, *scripts = (_template(name) for name in ("report.css", "rule.js", "explorer.js"))
+    scripts = "\n".join(_template(f"{name}.js") for name in _SCRIPTS)
     data = json.dumps(explored, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return environment.get_template("report.html.j2").render(
-        page=shown, header=shown.header, css=css, script="\n".join(scripts), data=data
+        page=shown, header=shown.header, css=_template("report.css"), script=scripts, data=data
     )
 
 

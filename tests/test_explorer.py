@@ -3,7 +3,7 @@
 import json
 import random
 import re
-import shlex
+import statistics
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -16,8 +16,8 @@ from search.front_file import FrontFile
 from search.report import write_report
 from search.select import Preference, eligible, select
 from spaces.errors import InfeasibleError
-from tests.benchmarks.browser import PHONE, Opened, chromium, opened
-from tests.example_run import member, write_front, write_run
+from tests.benchmarks.browser import PAINTED, PHONE, REACTIONS, Opened, chromium, opened
+from tests.example_run import member, trials, write_front, write_run, write_trials
 
 pytestmark = pytest.mark.slow
 Browser = Any
@@ -68,9 +68,7 @@ def selected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def agreed(page: Opened, capsys: pytest.CaptureFixture[str]) -> str:
     """What the page picks, which has to be what its command answers."""
-    key, _ = page.select()
-    name, *arguments = shlex.split(page.page.inner_text("#command"))
-    assert name == "paretoformer"
+    key, arguments = page.select()
     assert selected(arguments, capsys) == key
     return key
 
@@ -169,8 +167,8 @@ def test_a_click_opens_a_member(page: Opened, run: Path) -> None:
 
 def test_tied_beaten_and_odd_members_look_different(page: Opened, run: Path) -> None:
     first, second, third = json.loads((run / "front.json").read_text())["members"][:3]
-    page.page.evaluate("key => open(key)", first["key"])
-    rings = page.page.locator("#plot .ring.tied")
+    page.page.evaluate("key => openMember(key)", first["key"])
+    rings = page.page.locator("#plot .tied .ring")
     assert [rings.nth(0).locator("..").get_attribute("data-key"), rings.count()] == [second["key"], 1]
     marks = {
         page.page.locator(f"#plot [data-key='{key}'] .mark").get_attribute("d")
@@ -214,7 +212,7 @@ def test_what_is_missing_or_odd_breaks_nothing(browser: Browser, tmp_path: Path,
     write_front(tmp_path, found)
     page = opened(browser, write_report(tmp_path)[0])
     for key in [each["key"] for each in found["members"]][:2]:
-        page.page.evaluate("key => open(key)", key)
+        page.page.evaluate("key => openMember(key)", key)
         assert page.page.locator("#member").get_attribute("data-key") == key
     assert page.errors == []
     assert page.page.locator("img").count() == 0
@@ -225,7 +223,23 @@ def test_what_is_missing_or_odd_breaks_nothing(browser: Browser, tmp_path: Path,
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, run: Path, scheme: Any) -> None:
     found = opened(browser, run / "report.html", PHONE)
     found.page.emulate_media(color_scheme=scheme)
-    found.page.evaluate("open(RUN.members[0].key)")
+    found.page.evaluate("openMember(RUN.members[0].key)")
     assert found.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert found.errors == []
     found.page.close()
+
+
+@pytest.mark.timing
+def test_the_page_of_two_thousand_trials_is_there_at_once_and_follows_a_slider(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """With room for a busy machine; benchmarks/explorer.py has the figures."""
+    found = write_run(tmp_path)
+    write_trials(tmp_path, trials(found, random.Random(0), 2000))
+    html = write_report(tmp_path)[0]
+    assert html.stat().st_size < 8e6
+    page = opened(browser, html)
+    assert page.page.evaluate(PAINTED) < 2000
+    assert statistics.median(page.page.evaluate(REACTIONS)) < 100
+    assert page.page.locator("#plot .cloud").first.get_attribute("d").count("M") > 1000  # type: ignore[union-attr]
+    page.page.close()

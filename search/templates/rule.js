@@ -5,7 +5,8 @@
 const costOf = (member, bound) => member.rule.costs[bound.name] ?? Infinity;
 
 function within(pool, bounds) {
-  const onSearch = ({ rule }, bound) => !bound.answers || !rule.search || (rule.search[bound.name] ?? Infinity) <= bound.atMost;
+  const onSearch = ({ rule }, bound) =>
+    !bound.answers || !rule.search || (rule.search[bound.name] ?? Infinity) <= bound.atMost;
   const once = pool.filter((member) => bounds.every((bound) => costOf(member, bound) <= bound.atMost));
   const twice = once.filter((member) => bounds.every((bound) => onSearch(member, bound)));
   return twice.length ? twice : once;
@@ -28,7 +29,8 @@ function first(members, order) {
 function best(members, prefer, kneeDepth) {
   if (prefer === "knee") {
     const scaled = (values) => {
-      const low = Math.min(...values), range = Math.max(...values) - low || 1;
+      const low = Math.min(...values),
+        range = Math.max(...values) - low || 1;
       return values.map((value) => (value - low) / range);
     };
     const top = Math.max(...members.map(({ rule }) => rule.accuracy));
@@ -38,11 +40,15 @@ function best(members, prefer, kneeDepth) {
     const far = new Map(members.map((member, i) => [member, Math.hypot(lost[i], slow[i], large[i])]));
     return first(members, (member) => [far.get(member), member.key]);
   }
-  return first(members, ({ rule, key }) => ({
-    accuracy: [-rule.accuracy, rule.latency, rule.size, key],
-    latency: [rule.latency, rule.drop, rule.size, key],
-    size: [rule.size, rule.drop, rule.latency, key],
-  })[prefer]);
+  return first(
+    members,
+    ({ rule, key }) =>
+      ({
+        accuracy: [-rule.accuracy, rule.latency, rule.size, key],
+        latency: [rule.latency, rule.drop, rule.size, key],
+        size: [rule.size, rule.drop, rule.latency, key],
+      })[prefer],
+  );
 }
 
 /** The member that `select` answers with, or null where nothing meets the bounds. */
@@ -51,12 +57,14 @@ function pick(pool, bounds, prefer, kneeDepth) {
   return left.length ? best(left, prefer || preference(bounds), kneeDepth) : null;
 }
 
-/** What would have to give where nothing fits: ways of relaxing one bound, the least change first, or one of several. */
+/** What would have to give where nothing fits: ways of relaxing one bound, the least change first, or several. */
 function reliefs(pool, bounds) {
   const excess = (member, bound) => (costOf(member, bound) - bound.atMost) / (Math.abs(bound.atMost) || 1);
   const to = (member, bound) => ({ bound, value: costOf(member, bound) });
   const alone = bounds.flatMap((bound) => {
-    const rest = pool.filter((member) => bounds.every((other) => other === bound || costOf(member, other) <= other.atMost));
+    const rest = pool.filter((member) =>
+      bounds.every((other) => other === bound || costOf(member, other) <= other.atMost),
+    );
     if (!rest.length) return [];
     const nearest = first(rest, (member) => [costOf(member, bound), member.key]);
     return [{ member: nearest, excess: excess(nearest, bound), changes: [to(nearest, bound)] }];

@@ -1,5 +1,6 @@
 """Opens a page in Debian's Chromium, and keeps what it complained of and what it asked the network for."""
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,26 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Milliseconds until the explorer is drawn and the browser has painted.
+PAINTED = """async () => {
+    const first = (name) => performance.getEntriesByName(name)[0]?.startTime;
+    while (!first("first-contentful-paint")) await new Promise((done) => setTimeout(done, 20));
+    return Math.max(first("drawn"), first("first-contentful-paint"));
+}"""
+# Milliseconds from each of many moves of the sliders to the end of the next frame.
+REACTIONS = """async () => {
+    const took = [];
+    for (const range of document.querySelectorAll("#sliders input[type=range]")) {
+        for (let step = 0; step < 12; step++) {
+            range.value = (step * 67) % 201;
+            const begin = performance.now();
+            range.dispatchEvent(new Event("input"));
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            took.push(performance.now() - begin);
+        }
+    }
+    return took;
+}"""
 
 
 @dataclass
@@ -21,8 +42,10 @@ class Opened:
     errors: list[str] = field(default_factory=list)
 
     def select(self) -> tuple[str, list[str]]:
-        """The key that the page picks, empty where nothing fits, and the arguments of the command it gives."""
-        return str(self.page.locator("#pick").get_attribute("data-key")), self.page.inner_text("#command").split()
+        """The key that the page picks, empty where nothing fits, and the arguments of its `paretoformer` command."""
+        name, *arguments = shlex.split(self.page.inner_text("#command"))
+        assert name == "paretoformer"
+        return str(self.page.locator("#pick").get_attribute("data-key")), arguments
 
 
 @contextmanager

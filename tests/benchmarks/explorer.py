@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from browser import DESKTOP, PHONE, chromium, opened
+from browser import DESKTOP, PAINTED, PHONE, REACTIONS, chromium, opened
 from closed_form import Queue, closed_form
 from report import Claim, table, write
 
@@ -41,24 +41,6 @@ SEEDS = (0, 1, 2)
 TRIALS, VERIFIED, OPENINGS = 2000, 24, 5
 # Bounds of the issue's "done when", line 2, and of its first item.
 PAINT_MS, REACTION_MS, PAGE_MB = 2000.0, 100.0, 8.0
-_PAINTED = """async () => {
-    const first = (name) => performance.getEntriesByName(name)[0]?.startTime;
-    while (!first("first-contentful-paint")) await new Promise((done) => setTimeout(done, 20));
-    return Math.max(first("drawn"), first("first-contentful-paint"));
-}"""
-_REACTIONS = """async () => {
-    const took = [];
-    for (const range of document.querySelectorAll("#sliders input[type=range]")) {
-        for (let step = 0; step < 12; step++) {
-            range.value = (step * 67) % 201;
-            const begin = performance.now();
-            range.dispatchEvent(new Event("input"));
-            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-            took.push(performance.now() - begin);
-        }
-    }
-    return took;
-}"""
 
 
 def main() -> None:
@@ -127,8 +109,8 @@ def _opened(page: Path, screen: Mapping[str, int]) -> dict[str, float]:
     with chromium() as browser:
         for _ in range(OPENINGS):
             shown = opened(browser, page, screen)
-            paints.append(shown.page.evaluate(_PAINTED))
-            reactions += shown.page.evaluate(_REACTIONS)
+            paints.append(shown.page.evaluate(PAINTED))
+            reactions += shown.page.evaluate(REACTIONS)
             assert shown.errors == [] and len(shown.requests) == 1, (shown.errors, shown.requests)
             shown.page.close()
     return {
