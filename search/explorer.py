@@ -22,7 +22,7 @@ from search.wording import said
 from spaces.objectives import AT, UNITS, Bound
 
 _MB = UNITS["size"]["mb"]
-_WIDEST = 32  # bits
+_WIDEST, _MANY = 32, 100  # bits; parts of a layer, too many to say beside each other
 
 
 def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[str, Any]:
@@ -34,7 +34,11 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
         trials: all of them; those of members are left out.
     """
     bounds, pools = known_bounds(front), [*eligible(front.members), *eligible(front.members, "cascade")]
-    words = {"latency": "Latency", "size": "Size", limit_on_drop(front): f"{said(front.metric).metric.capitalize()} lost"}
+    words = {
+        "latency": "Latency",
+        "size": "Size",
+        limit_on_drop(front): f"{said(front.metric).metric.capitalize()} lost",
+    }
     sliders = [_slider(name, label, pools) for name, label in words.items()] if pools else []
     names = dict.fromkeys([*(slider["name"] for slider in sliders), *(bound.name for bound in bounds)])
     held = {bound.name: bound for bound in bounds}
@@ -50,7 +54,9 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
         "sliders": sliders,
         "limits": {bound.name: _limit(bound) for bound in bounds},
         "unresolved": sorted(front.limits.keys() - held.keys()),
-        "baselines": [{"name": name, "axes": _figures(each) | _of_fair(name)} for name, each in front.baselines.items()],
+        "baselines": [
+            {"name": name, "axes": _figures(each) | _of_fair(name)} for name, each in front.baselines.items()
+        ],
         "members": [_member(each, front, asked if each.key in pickable else None) for each in front.members],
         "trials": [point for trial in trials if trial.key not in known for point in _dominated(trial)],
     }
@@ -203,7 +209,8 @@ def _facts(member: MemberFigures, front: FrontFile) -> list[list[str]]:
     if (served := member.throughput) is not None:
         facts["Throughput"] = f"{served.rows_per_second:,.0f} rows/s on {served.instances} instances"
     facts["Certificate"] = _certificate(member, front)
-    facts["Fidelity"] = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in member.fidelity.items())
+    fidelity = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in member.fidelity.items())
+    facts["Fidelity"] = ", ".join(fidelity)
     lineage = [member.recipe, f"weights {member.weights}"]
     lineage += [f"made from {', '.join(map(short, member.parents))}"] if member.parents else []
     facts["Lineage"] = ", ".join(lineage)
@@ -244,11 +251,11 @@ def _strip(decoded: Mapping[str, Any] | None, front: FrontFile) -> list[dict[str
 
 
 def _left(layer: Any, before: Any, part: str, count: Callable[[Any], int]) -> tuple[str, float] | None:
-    """How many are left of how many."""
+    """How many are left, and of how many where these are few."""
     if layer is None or part not in layer:
         return None
     left, all_ = count(layer[part]), count((before or layer).get(part, layer[part]))
-    return f"{left}/{all_}" if left != all_ else str(left), left / (all_ or 1)
+    return f"{left}/{all_}" if left != all_ < _MANY else str(left), left / (all_ or 1)
 
 
 def _bits(layer: Any, part: str) -> tuple[str, float] | None:

@@ -107,9 +107,9 @@ def picks(
         metric: what `accuracy` is the figure of.
 
     Returns:
-        `limits`, `fastest_within` and `smallest_within` where limits were given, `certified` where a certificate was tried, `cascade`
-        where cascades were built, and always
-        `knee`, `fastest`, `smallest` and `safest`; keys are None where nothing qualifies.
+        `limits`, `fastest_within` and `smallest_within` where limits were given, `certified` where a certificate was
+        tried, `cascade` where cascades were built, and always `knee`, `fastest`, `smallest` and `safest`; keys are None
+        where nothing qualifies.
     """
     pool = eligible(members)
     writer = _Writer(certificate, tuple(bounds), confirm or {}, confidence, metric)

@@ -47,7 +47,7 @@ class Display:
         """A stage has come this far; `total` 0 where it is not known."""
         fresh = self._enter(name, done, total)
         if not self._console.is_terminal and (fresh or done == total or self._due()):
-            self._line(self._stage_line())
+            self._line(self._stage_line(self._left()))
 
     def seen(self, trials: Iterable[Trial]) -> None:
         """Trials of earlier sessions, which count for the front so far."""
@@ -114,9 +114,9 @@ class Display:
         counts = f"{self._done}/{self._total}  " if self._total else ""
         return [bar(self._stage, self._done, self._total, f"{counts}{clock}", self._console.width)]
 
-    def _stage_line(self) -> str:
+    def _stage_line(self, left: str = "") -> str:
         share = f" {self._done}/{self._total}" if self._total else ""
-        return f"[{duration(self._clock() - self._begin)}] {self._stage}{share}{self._left()}"
+        return f"[{duration(self._clock() - self._begin)}] {self._stage}{share}{left}"
 
     def _line(self, text: str) -> None:
         self._printed = self._clock()
@@ -141,20 +141,14 @@ def watch(folder: Path, console: Console | None = None, sleep: Callable[[float],
         sleep: waits some seconds; injectable for tests.
     """
     shown = console or Console(highlight=False)
-    live: Live | None = None
-    lines: list[str] = []
-    try:
+    with Live(console=shown, auto_refresh=False, transient=True) as live:
         while is_running(folder):
-            found = board(folder)
-            lines = found.lines(shown.width)
-            if not shown.is_terminal:
-                shown.print(found.line(), markup=False, soft_wrap=True)
-            elif live is None:
-                live = _live(shown, lambda: lines)
+            now = board(folder)
+            if shown.is_terminal:
+                live.update(_text(now.lines(shown.width)), refresh=True)
+            else:
+                shown.print(now.line(), markup=False, soft_wrap=True)
             sleep(_WATCH_S if shown.is_terminal else _PAUSE_S)
-    finally:
-        if live is not None:
-            live.stop()
 
 
 class _Front:
@@ -186,11 +180,14 @@ class _Front:
 
 
 def _live(console: Console, lines: Callable[[], Sequence[str]]) -> Live:
-    """Lines that are drawn again in their place, never longer than the terminal is wide."""
+    """Lines that are drawn again in their place."""
+    drawn = Live(
+        get_renderable=lambda: _text(lines()), console=console, refresh_per_second=_FRAMES_PER_S, transient=True
+    )
+    drawn.start()
+    return drawn
 
-    def text() -> Text:
-        return Text("\n".join(lines()), no_wrap=True, overflow="crop")
 
-    live = Live(get_renderable=text, console=console, refresh_per_second=_FRAMES_PER_S, transient=True)
-    live.start()
-    return live
+def _text(lines: Sequence[str]) -> Text:
+    """Lines that are never wrapped."""
+    return Text("\n".join(lines), no_wrap=True, overflow="crop")

@@ -14,7 +14,7 @@ import pytest
 from search import cli
 from search.front_file import FrontFile
 from search.report import write_report
-from search.select import Preference, eligible, select
+from search.select import Preference, select
 from spaces.errors import InfeasibleError
 from tests.benchmarks.browser import PAINTED, PHONE, REACTIONS, Opened, chromium, opened
 from tests.example_run import member, trials, write_front, write_run, write_trials

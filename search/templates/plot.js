@@ -8,6 +8,7 @@ const RAMP = [
   [180, 222, 44],
 ]; // viridis
 
+const FAR = 3; // times beyond the members, baselines stand on the edge, with their figure
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 14, 14, 42]; // of the axes, for what stands beside them
 
 /** `room` leaves some beyond the outermost values, and a loss of no and of one point always in sight. */
@@ -19,7 +20,7 @@ function scale(axis, values, from, to, room = false) {
   else if (room) [low, high] = [Math.min(-0.5, low * 1.2), Math.max(1, high * 1.2)];
   const place = (value) => from + ((at(value) - at(low)) / (at(high) - at(low) || 1)) * (to - from);
   const clamped = (value) => place(Math.min(Math.max(value, low), high));
-  return { axis, low, high, place, clamped, ticks: ticks(axis, low, high) };
+  return { axis, low, high, to, place, clamped, ticks: ticks(axis, low, high) };
 }
 
 function ticks({ log }, low, high) {
@@ -61,11 +62,16 @@ function draw() {
   const members = RUN.members.filter((member) => both(member) && (member.verified || everything));
   const baselines = RUN.baselines.filter(both).sort((a, b) => a.axes[x.name][0] - b.axes[x.name][0]);
   const trials = $("all").checked ? TRIALS.filter(both) : [];
-  const framed = members.length + baselines.length ? [...members, ...baselines] : trials;
-  if (!framed.length) return svg.replaceChildren(make("text", { x: 16, y: 32 }, "Nothing with both figures yet."));
+  const framed = [members, baselines, trials].find((points) => points.length);
+  if (!framed) return svg.replaceChildren(make("text", { x: 16, y: 32 }, "Nothing with both figures yet."));
   const values = (axis, points) => points.flatMap(({ axes }) => axes[axis.name]?.[0] ?? []);
-  const across = scale(x, values(x, framed), LEFT, width - RIGHT, true);
-  const up = scale(y, values(y, framed), height - BOTTOM, TOP, true);
+  const frame = (axis, from, to) => {
+    const own = values(axis, framed);
+    const near = (value) => !axis.log || (value > Math.min(...own) / FAR && value < Math.max(...own) * FAR);
+    return scale(axis, [...own, ...values(axis, baselines).filter(near)], from, to, true);
+  };
+  const across = frame(x, LEFT, width - RIGHT);
+  const up = frame(y, height - BOTTOM, TOP);
   const colours = values(third, members);
   const shade = colours.length ? scale(third, colours, 0, 1) : null;
   const at = ({ axes }) => [across.clamped(axes[x.name][0]), up.clamped(axes[y.name][0])];
@@ -76,7 +82,8 @@ function draw() {
     ...limitLines(across, up, width, height),
     ...cloud(drawn.filter(({ point }) => point.trial)),
     ...members.toSorted((a, b) => rank(a) - rank(b)).map((member) => marker(member, at(member), across, up, shade)),
-    ...baselines.map((each, i) => baseline(each, at(each), width, i % 2 ? 18 : -10)), // names above and below in turn
+    // Names of neighbours stand above and below in turn.
+    ...baselines.map((each, i) => baseline(each, at(each), [across, up], i % 2 ? 18 : -10)),
   );
   legend(shade);
 }
@@ -149,13 +156,17 @@ function marker(member, [left, top], across, up, shade) {
   return group;
 }
 
-function baseline({ name }, [left, top], width, rise) {
-  const right = left < width - 60;
+function baseline({ name, axes }, [left, top], scales, rise) {
+  const right = left < (LEFT + scales[0].to) / 2;
+  const beyond = scales.filter(({ axis, low, high }) => axes[axis.name][0] < low || axes[axis.name][0] > high);
+  const figures = beyond.map(({ axis }) => `${number(axes[axis.name][0])} ${axis.unit}`);
+  const y = top + (top < 3 * TOP ? 18 : rise);
+  const place = { x: left + (right ? -5 : 5), y, "text-anchor": right ? "start" : "end" };
   return make(
     "g",
     { class: "baseline" },
     make("path", { d: SHAPES.square(5), transform: `translate(${left} ${top})` }),
-    make("text", { x: left + (right ? -5 : 5), y: top + rise, "text-anchor": right ? "start" : "end" }, name),
+    make("text", place, [name, ...figures].join(", ")),
   );
 }
 

@@ -81,7 +81,7 @@ def long_search(folder: Path, seed: int, trials: int) -> FrontFile:
         loop(space, sampler, runner, record, rows=None, meter=Meter(trials))
     found = [unverified(trial) for trial in search_front(record)]
     chosen = {each.key for each in random.Random(seed).sample(found, min(VERIFIED, len(found)))}
-    original = next(each for each in found if each.accuracy["search"].value == max(e.accuracy["search"].value for e in found))
+    original = max(found, key=lambda each: each.accuracy["search"].value)
     front = FrontFile(
         folder.name,
         seed,
@@ -97,7 +97,8 @@ def long_search(folder: Path, seed: int, trials: int) -> FrontFile:
 def _verified(member: MemberFigures) -> MemberFigures:
     """The member as if it had been measured; see the module's docstring."""
     search, latency = member.accuracy["search"], member.latency
-    assert latency is not None and search.drop is not None
+    assert latency is not None
+    assert search.drop is not None
     drop = Estimate(search.drop.value, search.drop.value - 0.005, search.drop.value + 0.005)
     confirm = AccuracyFigure(search.value, (search.value - 0.01, search.value + 0.01), 1500, drop)
     timed = LatencyFigure(latency.mean_ms, latency.mean_ms, latency.mean_ms, 9, 3, {"fair": Estimate(2.0, 1.9, 2.1)})
@@ -111,7 +112,8 @@ def _opened(page: Path, screen: Mapping[str, int]) -> dict[str, float]:
             shown = opened(browser, page, screen)
             paints.append(shown.page.evaluate(PAINTED))
             reactions += shown.page.evaluate(REACTIONS)
-            assert shown.errors == [] and len(shown.requests) == 1, (shown.errors, shown.requests)
+            assert shown.errors == []
+            assert len(shown.requests) == 1
             shown.page.close()
     return {
         "first paint, ms": statistics.median(paints),
@@ -128,7 +130,9 @@ def _claims(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Cla
 
     return [
         Claim("8.1", "ms to the first paint of 2,000 trials", "<=", PAINT_MS, worst("worst paint, ms")),
-        Claim("8.2", "ms of a slider's reaction there, 95th percentile", "<=", REACTION_MS, worst("95 % of reactions, ms")),
+        Claim(
+            "8.2", "ms of a slider's reaction there, 95th percentile", "<=", REACTION_MS, worst("95 % of reactions, ms")
+        ),
         Claim("8.2b", "MB of that page", "<=", PAGE_MB, worst("page, MB")),
     ]
 
