@@ -67,10 +67,12 @@ class Board:
 
     def _corners(self) -> list[tuple[str, Figures]]:
         """The front's ends and its middle."""
-        by_loss = sorted(self.front, key=lambda each: (each.rank, each.latency))
-        middle = sorted(self.front, key=lambda each: each.latency)[len(self.front) // 2]
-        smallest = min(self.front, key=lambda each: each.size)
-        return [("fastest", self.front[0]), ("smallest", smallest), ("between", middle), ("closest", by_loss[0])]
+        return [
+            ("fastest", self.front[0]),
+            ("smallest", min(self.front, key=lambda each: each.size)),
+            ("between", self.front[len(self.front) // 2]),
+            ("closest", min(self.front, key=lambda each: (each.rank, each.latency))),
+        ]
 
     def _rate(self) -> str:
         return "no design yet" if self.rate is None else f"{self.rate:.2f} designs/s"

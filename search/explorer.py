@@ -18,7 +18,6 @@ from search.select import KNEE_DEPTH, cost, deciding, drop, eligible, latency_ms
 from search.standing import SAME_TIME
 from search.tables import described, interval, short
 from search.trials import TrialRow
-from search.wording import said
 from spaces.objectives import AT, UNITS, Bound
 
 _MB = UNITS["size"]["mb"]
@@ -37,7 +36,7 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
     words = {
         "latency": "Latency",
         "size": "Size",
-        limit_on_drop(front): f"{said(front.metric).metric.capitalize()} lost",
+        limit_on_drop(front): f"{front.metric.capitalize()} lost",
     }
     sliders = [_slider(name, label, pools) for name, label in words.items()] if pools else []
     names = dict.fromkeys([*(slider["name"] for slider in sliders), *(bound.name for bound in bounds)])
@@ -46,7 +45,7 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
     known, pickable = {member.key for member in front.members}, {member.key for member in pools}
     return {
         "folder": shlex.quote(str(run)),
-        "metric": said(front.metric).metric,
+        "metric": front.metric,
         "statistic": front.statistic,
         "knee_depth": KNEE_DEPTH,
         "same_time": SAME_TIME,
@@ -64,11 +63,10 @@ def explorer(run: Path, front: FrontFile, trials: Sequence[TrialRow]) -> dict[st
 
 def _axes(front: FrontFile) -> list[dict[str, Any]]:
     """What a point may be drawn by; latencies at further targets have axes of their own."""
-    words = said(front.metric)
     axes = [
         {
             "name": "quality",
-            "label": f"{words.metric} lost, points",
+            "label": f"{front.metric} lost, points",
             "unit": "pt",
             "log": False,
             "limit": limit_on_drop(front),

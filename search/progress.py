@@ -47,7 +47,7 @@ class Display:
         """A stage has come this far; `total` 0 where it is not known."""
         fresh = self._enter(name, done, total)
         if not self._console.is_terminal and (fresh or done == total or self._due()):
-            self._line(self._stage_line(self._left()))
+            self._line(f"{self._stage_text()}{self._left()}")
 
     def seen(self, trials: Iterable[Trial]) -> None:
         """Trials of earlier sessions, which count for the front so far."""
@@ -105,22 +105,26 @@ class Display:
 
     def _outcome(self) -> str:
         """What the stage came to."""
-        return self._stage_line() if self._board is None else "\n".join(self._board.lines(self._console.width))
+        if self._board is not None:
+            return "\n".join(self._board.lines(self._console.width))
+        return self._stamped(self._stage_text())
 
     def _frame(self) -> list[str]:
         if self._board is not None:
             return self._board.lines(self._console.width)
-        clock = f"{duration(self._clock() - self._stage_begin)} gone{self._left()}"
         counts = f"{self._done}/{self._total}  " if self._total else ""
-        return [bar(self._stage, self._done, self._total, f"{counts}{clock}", self._console.width)]
+        text = f"{counts}{duration(self._clock() - self._stage_begin)} gone{self._left()}"
+        return [bar(self._stage, self._done, self._total, text, self._console.width)]
 
-    def _stage_line(self, left: str = "") -> str:
-        share = f" {self._done}/{self._total}" if self._total else ""
-        return f"[{duration(self._clock() - self._begin)}] {self._stage}{share}{left}"
+    def _stage_text(self) -> str:
+        return self._stage + (f" {self._done}/{self._total}" if self._total else "")
+
+    def _stamped(self, text: str) -> str:
+        return f"[{duration(self._clock() - self._begin)}] {text}"
 
     def _line(self, text: str) -> None:
         self._printed = self._clock()
-        self.say(text if text.startswith("[") else f"[{duration(self._printed - self._begin)}] {text}")
+        self.say(self._stamped(text))
 
     def _due(self) -> bool:
         return self._clock() - self._printed >= _PAUSE_S

@@ -16,7 +16,7 @@ from search.page import Page, Sources, page
 from search.picture import AXES, Panel, Point, panel
 from search.present import load
 from search.trials import read_trials, statistics
-from spaces.errors import ConfigError
+from spaces.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,14 +83,14 @@ def write_report(run: Path) -> list[Path]:
 
 
 def _knobs(run: Path, config: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By objective the knobs that explain most of it; nothing where no record is at hand or it holds too little."""
+    """By objective the knobs that explain most of it; nothing where the record is not at hand or holds too little."""
     from search.record import Record
 
-    storage = (config.get("search") or {}).get("storage")
-    if not Record.exists(run, storage=storage):
+    try:
+        record = Record.open(run, storage=(config.get("search") or {}).get("storage"))
+    except RunError:
         return {}
-    record = Record.open(run, storage=storage)
-    if len(record.finished()) < _FEWEST_FOR_KNOBS:
+    if sum(trial.state == "complete" for trial in record.finished()) < _FEWEST_FOR_KNOBS:
         return {}
     found = {each.name: record.knob_importances(each.name) for each in record.objectives}
     return {name: dict(list(shares.items())[:_KNOBS]) for name, shares in found.items() if shares}
