@@ -3,9 +3,9 @@
     python tests/benchmarks/explorer.py [--quick] [--seeds N]
 
 Method, fixed before the runs: the default sampler proposes 2,000 designs of MiniLM's shape through the search loop into
-a record on disk; their figures follow from a formula (closed_form.py). The front of that record is the page's; the 24
-members best spread over it stand as verified, with the search's figures in place of measured ones, so that the page has
-what a verified run's has. It is opened from its file in Chromium without a window, five times on a desktop and five on
+a record on disk; their figures follow from a formula (closed_form.py). The front of that record is the page's; 24
+members drawn from it stand as verified, with the search's figures in place of measured ones, so that the page has what
+a verified run's has. It is opened from its file in Chromium without a window, five times on a desktop and five on
 a phone. First paint is the later of the browser's first contentful paint and of the explorer having drawn, from the
 start of loading; the worst of the openings counts. A reaction is the time from a slider's event to the end of the next
 frame; every slider moves to 12 places in every opening, and the 95th percentile counts: the machine is shared.
