@@ -19,11 +19,11 @@ class Board:
         total: designs in all; None where nobody can say.
         failed: how many failed.
         stopped: how many lost their race.
-        running: how many are at work.
         rate: designs per second; None before any.
         seconds: that the search took so far.
         eta_seconds: until its end; None where nobody can say.
-        busy: share of the workers' time spent evaluating; None where unknown.
+        workers: designs that are evaluated at once; 0 where unknown.
+        busy: share of their time spent evaluating.
         front: designs that no other beats, fastest first.
         trend: hypervolumes up to now, the last one the present one.
     """
@@ -32,11 +32,11 @@ class Board:
     total: int | None
     failed: int
     stopped: int
-    running: int
     rate: float | None
     seconds: float
     eta_seconds: float | None
-    busy: float | None = None
+    workers: int = 0
+    busy: float = 0.0
     front: Sequence[Figures] = ()
     trend: Sequence[float] = ()
 
@@ -54,11 +54,11 @@ class Board:
         """The same with a bar and the front, in lines that are no longer than `width`."""
         counts = f"{self.done}{'' if self.total is None else f'/{self.total}'}"
         clock = ", ".join(filter(None, (f"{duration(self.seconds)} gone", self._left())))
-        busy = "" if self.busy is None else f", workers {self.busy:.0%} busy"
+        workers = f", {self.workers} worker{'' if self.workers == 1 else 's'} {self.busy:.0%} busy"
         lines = [
             bar("search", self.done, self.total or 0, f"{counts}  {clock}", width),
-            f"designs  {self.running} at work, {self.stopped} stopped early, {self.failed} failed",
-            f"speed    {self._rate()}{busy}",
+            f"designs  {self.done} done, {self.stopped} of them stopped early, {self.failed} failed",
+            f"speed    {self._rate()}{workers if self.workers else ''}",
         ]
         if self.front:
             lines.append(f"front    {self._front().removeprefix('front ')}  {spark(self.trend)}")

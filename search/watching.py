@@ -28,11 +28,11 @@ def board(folder: Path) -> Board:
         total=total,
         failed=states.get("failed", 0),
         stopped=states.get("stopped", 0),
-        running=states.get("running", 0),
         rate=rate,
         seconds=found.seconds,
         eta_seconds=None if total is None or not rate else max(total - done, 0) / rate,
-        busy=found.busy if found.workers else None,
+        workers=found.workers,
+        busy=found.busy,
         front=growth.front(),
         trend=[volume for _, volume in growth.curve(_TREND)],
     )

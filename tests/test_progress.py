@@ -143,8 +143,12 @@ def test_bars_and_trends() -> None:
 
 
 def test_a_board_without_any_design_says_so() -> None:
-    board = Board(done=0, total=None, failed=0, stopped=0, running=2, rate=None, seconds=0.0, eta_seconds=None)
+    board = Board(done=0, total=None, failed=0, stopped=0, rate=None, seconds=0.0, eta_seconds=None)
     assert board.line() == "search 0: no design yet, 0 stopped early, 0 failed"
     assert len(board.lines(80)) == 3
-    full = Board(9, 10, 0, 0, 1, 1.0, 9.0, 1.0, 0.9, [Figures(0.1, 0.1, 1.0, 2e6)], [0.1, 0.2])
-    assert full.lines(80)[3] == "front    1 design, hypervolume 0.200  ▁█"
+    full = Board(9, 10, 0, 1, 1.0, 9.0, 1.0, 2, 0.9, [Figures(0.1, 0.1, 1.0, 2e6)], [0.1, 0.2])
+    assert full.lines(80)[1:4] == [
+        "designs  9 done, 1 of them stopped early, 0 failed",
+        "speed    1.00 designs/s, 2 workers 90% busy",
+        "front    1 design, hypervolume 0.200  ▁█",
+    ]
