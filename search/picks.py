@@ -115,7 +115,7 @@ def picks(
     writer = _Writer(certificate, tuple(bounds), confirm or {}, confidence, metric)
     found: list[Pick] = []
     if bounds:
-        found.append(writer.within("limits", pool, default_preference(bounds)))
+        found.append(writer.within("limits", pool, default_preference(bounds), remedied=True))
     if certificate is not None:
         found.append(writer.certified(pool))
     if bounds:
@@ -123,7 +123,7 @@ def picks(
         found.append(writer.within("smallest_within", pool, "size"))
     cascades = eligible(members, "cascade")
     if cascades:
-        found.append(writer.within("cascade", cascades, default_preference(bounds)))
+        found.append(writer.within("cascade", cascades, default_preference(bounds), remedied=True))
     extremes: Mapping[str, tuple[Callable[[Sequence[MemberFigures]], MemberFigures], str]] = {
         "knee": (knee, f"best balanced of all: nearest to the best {metric}, latency and size"),
         "fastest": (fastest, f"fastest of all, whatever its {metric}"),
@@ -241,13 +241,15 @@ class _Writer:
         self._confidence = confidence
         self._superlatives = {**_SUPERLATIVES, "accuracy": said(metric).best}
 
-    def within(self, name: str, pool: Sequence[MemberFigures], preference: Preference) -> Pick:
-        """The best member within the limits."""
+    def within(
+        self, name: str, pool: Sequence[MemberFigures], preference: Preference, *, remedied: bool = False
+    ) -> Pick:
+        """The best member within the limits; where there is none, `remedied` says what would have to give."""
         limits = " and ".join(f"{bound.name.replace('_', ' ')} <= {bound.asked}" for bound in self._bounds)
         qualified = within(pool, self._bounds)
         if not qualified:
-            relax = f". {cure(pool, self._bounds, cost)}" if pool else ""
-            return Pick(name, None, False, f"no member meets {limits}{relax}")
+            remedy = f". {cure(pool, self._bounds, cost)}" if remedied and pool else ""
+            return Pick(name, None, False, f"no member meets {limits}{remedy}")
         member = best(qualified, preference)
         return self.pick(name, member, f"{self._superlatives[preference]} member within {limits}{self._surety(member)}")
 

@@ -205,6 +205,7 @@ class TestPicks:
         found = _named(picks(MEMBERS, (Bound("latency", 0.01, "0.01ms"),)))
         cure = "To get a pick, relax one limit, the least change first: --max-latency 0.4ms (would give fast)."
         assert found["limits"] == Pick("limits", None, False, f"no member meets latency <= 0.01ms. {cure}")
+        assert found["fastest_within"].reason == "no member meets latency <= 0.01ms"
         assert found["knee"].key == "middle"
 
     def test_nothing_certified(self) -> None:
