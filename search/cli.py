@@ -274,11 +274,16 @@ def profile(
     typer.echo(serving.profile(out, asked, seed=seed))
 
 
-@app.command(epilog="Example: paretoformer status results/first")
-def status(run_folder: Run) -> None:
+@app.command(epilog="Example: paretoformer status results/first --watch")
+def status(
+    run_folder: Run,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live until the run ends or Ctrl-C.")] = False,
+) -> None:
     """How far a run has come; works while it runs."""
-    from search import present
+    from search import present, progress
 
+    if watch:
+        progress.watch(run_folder)
     typer.echo(present.status(run_folder))
 
 

@@ -323,7 +323,8 @@ class Pick:
     """One answer of a run: which member, and why.
 
     Args:
-        name: `limits`, `gain`, `certified`, `smallest_within`, `knee`, `fastest`, `smallest` or `safest`.
+        name: `limits`, `gain`, `certified`, `fastest_within`, `smallest_within`, `cascade`, `knee`, `fastest`,
+            `smallest` or `safest`; or a recipe's.
         key: the member; None if nothing qualifies.
         certified: whether that member passed the certificate.
         reason: one sentence for people.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from search.figures import MemberFigures
 from spaces.objectives import ACCURACY, Bound
@@ -19,15 +20,30 @@ def explain(members: Sequence[MemberFigures], bounds: Sequence[Bound], cost: Cos
     """
     kind = "verified" if all(member.verified for member in members) else "unverified"
     lines = [f"None of {len(members)} {kind} members meets {' and '.join(wording(bound) for bound in bounds)}."]
-    reliefs: list[tuple[float, str]] = []
+    for miss in _misses(members, bounds, cost):
+        nearest = "nearest is" if miss.alone else "nearest of all is"
+        lines.append(f"  {wording(miss.bound)}: {nearest} {miss.key} at {verdict(miss.bound, miss.value)}")
+    return "\n".join([*lines, cure(members, bounds, cost)])
+
+
+@dataclass(frozen=True)
+class _Miss:
+    """The member that comes nearest to a limit, of those within all others; `alone` False: of all, there being none."""
+
+    bound: Bound
+    value: float
+    key: str
+    alone: bool
+
+
+def _misses(members: Sequence[MemberFigures], bounds: Sequence[Bound], cost: Cost) -> list[_Miss]:
+    found = []
     for bound in bounds:
         others = [other for other in bounds if other is not bound]
         rest = [m for m in members if all(cost(m, other) <= other.at_most for other in others)]
         value, key = min((cost(member, bound), member.key) for member in rest or members)
-        lines.append(f"  {wording(bound)}: nearest {'is' if rest else 'of all is'} {key} at {verdict(bound, value)}")
-        if rest:
-            reliefs.append((bound.excess(value), f"{_option(bound, value)} (would give {key})"))
-    return "\n".join([*lines, _cure(members, bounds, cost, reliefs)])
+        found.append(_Miss(bound, value, key, bool(rest)))
+    return found
 
 
 def verdict(bound: Bound, value: float) -> str:
@@ -40,10 +56,13 @@ def verdict(bound: Bound, value: float) -> str:
     return f"{_figure(bound, value)}, " + (f"{excess:.1%} over" if excess < 9 else f"{1 + excess:.0f} times the limit")
 
 
-def _cure(
-    members: Sequence[MemberFigures], bounds: Sequence[Bound], cost: Cost, reliefs: list[tuple[float, str]]
-) -> str:
-    """The smallest relaxation of one limit that is enough, or of all of them where one is not."""
+def cure(members: Sequence[MemberFigures], bounds: Sequence[Bound], cost: Cost) -> str:
+    """The smallest relaxation of one limit that is enough, or of all of them where one is not; see `explain`."""
+    reliefs = [
+        (miss.bound.excess(miss.value), f"{_option(miss.bound, miss.value)} (would give {miss.key})")
+        for miss in _misses(members, bounds, cost)
+        if miss.alone
+    ]
     if reliefs:
         options = "; or ".join(text for _, text in sorted(reliefs))
         return f"To get a pick, relax one limit, the least change first: {options}."

@@ -64,6 +64,7 @@ class Progress:
         seconds: of this session so far.
         rate: designs per second in this session.
         eta_seconds: until the end.
+        workers: designs that are evaluated at once.
         worker_busy_share: the workers' seconds in evaluations over the seconds they had.
         last: the trial that ended last.
     """
@@ -77,6 +78,7 @@ class Progress:
     seconds: float
     rate: float
     eta_seconds: float
+    workers: int
     worker_busy_share: float
     last: Trial
 
@@ -284,6 +286,7 @@ class _Session:
             seconds=now.seconds,
             rate=now.designs_per_second,
             eta_seconds=min([by_rate, *ends]),
+            workers=self._runner.slots,
             worker_busy_share=now.worker_busy_share,
             last=trial,
         )

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ TITLES: Mapping[str, str] = {
     "limits": "For your limits",
     "gain": "Gain of accuracy",
     "certified": "Certified for your limits",
+    "fastest_within": "Fastest within your limits",
     "smallest_within": "Smallest within your limits",
     "cascade": "Cascade for your limits",
     "knee": "Knee: best trade-off",
@@ -31,6 +32,7 @@ _SENSITIVITY = "sensitivity.json"  # as preparing a run leaves it
 # What `select` is asked so that it answers with the pick of this name.
 _SELECT: Mapping[str, str] = {
     "limits": "",
+    "fastest_within": "--prefer latency ",
     "smallest_within": "--prefer size ",
     "cascade": "--cascade ",
     "knee": "--prefer knee --no-limits ",
@@ -81,25 +83,41 @@ class Page:
     unverified: tuple[Row, ...]
     search: Mapping[str, str]
     failures: Mapping[str, int]
+    history: Sequence[tuple[int, float]]
+    knobs: Mapping[str, Mapping[str, float]]
     splits: tuple[tuple[str, int, str, str], ...]
     versions: Mapping[str, str]
 
 
-def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, Any], env: Mapping[str, Any]) -> Page:
-    """The page of the run in folder `run`.
+@dataclass(frozen=True)
+class Sources:
+    """What a page is made from, beside the front; all of it may be empty.
 
     Args:
-        found: what its trials say.
-        config: content of config.resolved.yaml; may be empty.
-        env: content of env.json; may be empty.
+        found: what the run's trials say.
+        history: hypervolume after so many designs.
+        knobs: by objective, which share of it knobs explain, largest first.
+        config: content of config.resolved.yaml.
+        env: content of env.json.
     """
+
+    found: Statistics
+    history: Sequence[tuple[int, float]]
+    knobs: Mapping[str, Mapping[str, float]]
+    config: Mapping[str, Any]
+    env: Mapping[str, Any]
+
+
+def page(run: Path, front: FrontFile, sources: Sources) -> Page:
+    """The page of the run in folder `run`."""
+    found = sources.found
     members = {member.key: member for member in front.members}
     rows = front_table(front, unverified=True)
     return Page(
         title=front.run,
         words=said(front.metric),
         header=header(front),
-        facts=_facts(front, found, config),
+        facts=_facts(front, found, sources.config),
         limits=_limits(front),
         picks=tuple(_card(run, front, pick, members[pick.key]) for pick in front.picks if pick.key in members),
         missing=tuple(
@@ -113,11 +131,13 @@ def page(run: Path, front: FrontFile, found: Statistics, config: Mapping[str, An
         unverified=tuple(row for row in rows if not row.verified),
         search={**_search(front, found), **_sensitivity(run / _SENSITIVITY)},
         failures=found.failures,
+        history=sources.history,
+        knobs=sources.knobs,
         splits=tuple(
             (name, split.n, split.sha256, "" if split.reads is None else f"read {times(split.reads)}")
             for name, split in front.splits.items()
         ),
-        versions=_flat(env),
+        versions=_flat(sources.env),
     )
 
 

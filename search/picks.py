@@ -19,10 +19,12 @@ from search.certificate import (
     share_at_most,
 )
 from search.figures import AccuracyFigure, Estimate, MemberFigures, Pick
+from search.infeasible import cure
 from search.ledger import Outcome
 from search.select import (
     Preference,
     best,
+    cost,
     default_preference,
     drop,
     eligible,
@@ -61,8 +63,8 @@ def to_certify(
     answers = [bound for bound in bounds if bound.of_answers]
     others = [bound for bound in bounds if not bound.of_answers]
     allowed = [m for m in eligible(members) if m.verified and all(excess <= 0 for excess in meets(m, others).values())]
-    cost = size_bytes if prefer == "size" else latency_ms
-    return [_candidate(member, answers, float(cost(member))) for member in allowed]
+    figure = size_bytes if prefer == "size" else latency_ms
+    return [_candidate(member, answers, float(figure(member))) for member in allowed]
 
 
 def _candidate(member: MemberFigures, answers: Sequence[Bound], cost: float) -> Candidate:
@@ -105,22 +107,23 @@ def picks(
         metric: what `accuracy` is the figure of.
 
     Returns:
-        `limits` and `smallest_within` where limits were given, `certified` where a certificate was tried, `cascade`
-        where cascades were built, and always
-        `knee`, `fastest`, `smallest` and `safest`; keys are None where nothing qualifies.
+        `limits`, `fastest_within` and `smallest_within` where limits were given, `certified` where a certificate was
+        tried, `cascade` where cascades were built, and always `knee`, `fastest`, `smallest` and `safest`; keys are None
+        where nothing qualifies.
     """
     pool = eligible(members)
     writer = _Writer(certificate, tuple(bounds), confirm or {}, confidence, metric)
     found: list[Pick] = []
     if bounds:
-        found.append(writer.within("limits", pool, default_preference(bounds)))
+        found.append(writer.within("limits", pool, default_preference(bounds), remedied=True))
     if certificate is not None:
         found.append(writer.certified(pool))
     if bounds:
+        found.append(writer.within("fastest_within", pool, "latency"))
         found.append(writer.within("smallest_within", pool, "size"))
     cascades = eligible(members, "cascade")
     if cascades:
-        found.append(writer.within("cascade", cascades, default_preference(bounds)))
+        found.append(writer.within("cascade", cascades, default_preference(bounds), remedied=True))
     extremes: Mapping[str, tuple[Callable[[Sequence[MemberFigures]], MemberFigures], str]] = {
         "knee": (knee, f"best balanced of all: nearest to the best {metric}, latency and size"),
         "fastest": (fastest, f"fastest of all, whatever its {metric}"),
@@ -238,12 +241,15 @@ class _Writer:
         self._confidence = confidence
         self._superlatives = {**_SUPERLATIVES, "accuracy": said(metric).best}
 
-    def within(self, name: str, pool: Sequence[MemberFigures], preference: Preference) -> Pick:
-        """The best member within the limits."""
+    def within(
+        self, name: str, pool: Sequence[MemberFigures], preference: Preference, *, remedied: bool = False
+    ) -> Pick:
+        """The best member within the limits; where there is none, `remedied` says what would have to give."""
         limits = " and ".join(f"{bound.name.replace('_', ' ')} <= {bound.asked}" for bound in self._bounds)
         qualified = within(pool, self._bounds)
         if not qualified:
-            return Pick(name, None, False, f"no member meets {limits}")
+            remedy = f". {cure(pool, self._bounds, cost)}" if remedied and pool else ""
+            return Pick(name, None, False, f"no member meets {limits}{remedy}")
         member = best(qualified, preference)
         return self.pick(name, member, f"{self._superlatives[preference]} member within {limits}{self._surety(member)}")
 

@@ -80,7 +80,7 @@ def panel(axis: Axis, front: FrontFile, trials: Sequence[TrialRow]) -> Panel:
         picks=_picks(front, members),
         steps=staircase([(point.cost, point.drop) for point in members]),
         cost_limit=limits[axis] / _UNITS[axis] if axis in limits else None,
-        drop_limit=100 * limits[on_drop] if (on_drop := _limit_on_drop(front)) in limits else None,
+        drop_limit=100 * limits[on_drop] if (on_drop := limit_on_drop(front)) in limits else None,
         words=said(front.metric),
     )
 
@@ -105,7 +105,7 @@ def staircase(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
     return tuple(steps)
 
 
-def _limit_on_drop(front: FrontFile) -> str:
+def limit_on_drop(front: FrontFile) -> str:
     """The limit that is on the picture's vertical axis."""
     return "disagreement" if front.metric == AGREEMENT else "accuracy_drop"
 

@@ -1,6 +1,5 @@
 """report.html and front.png of a run. Knows its folder's files and how they are drawn; measures and decides nothing."""
 
-import base64
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config import read_yaml
+from search.explorer import explorer
+from search.growth import grown
 from search.labels import Box, place
-from search.page import Page, page
+from search.page import Page, Sources, page
 from search.picture import AXES, Panel, Point, panel
 from search.present import load
 from search.trials import read_trials, statistics
-from spaces.errors import ConfigError
+from spaces.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("rule", "run", "limits", "plot", "member", "explorer")  # in their order
+_HISTORY_POINTS = 80
+# Of an objective's knobs, the first so many are shown; of fewer designs than these, nothing can be said.
+_KNOBS, _FEWEST_FOR_KNOBS = 8, 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Theme:
     baselines: Mapping[str, str]
 
 
-LIGHT = Theme(
+_THEME = Theme(
     paper="#ffffff",
     ink="#1b1f24",
     faint="#9aa3ad",
@@ -47,16 +52,6 @@ LIGHT = Theme(
     picks="#d55e00",
     limit="#9a5b86",
     baselines={"fair": "#1b1f24", "one_liner": "#009e73", "pipeline": "#b87a00", "linear": "#cc79a7"},
-)
-DARK = Theme(
-    paper="#16191d",
-    ink="#e8eaed",
-    faint="#6d7681",
-    members="#56b4e9",
-    interval="#2d5a75",
-    picks="#ff8a3d",
-    limit="#cc79a7",
-    baselines={"fair": "#e8eaed", "one_liner": "#2fc89b", "pipeline": "#e69f00", "linear": "#f0a6cf"},
 )
 _MARKERS = {"fair": "s", "one_liner": "^", "pipeline": "D", "linear": "p"}
 _LABELS = {"latency": "mean latency, ms per call", "size": "size, MB"}
@@ -71,20 +66,34 @@ def write_report(run: Path) -> list[Path]:
     """
     front, trials = load(run), read_trials(run / "trials.csv")
     config, env = run / "config.resolved.yaml", run / "env.json"
-    shown = page(
-        run,
-        front,
-        statistics(trials),
-        read_yaml(config) if config.exists() else {},
-        json.loads(env.read_text(encoding="utf-8")) if env.exists() else {},
+    asked = read_yaml(config) if config.exists() else {}
+    sources = Sources(
+        found=statistics(trials),
+        history=grown(trials).curve(_HISTORY_POINTS),
+        knobs=_knobs(run, asked),
+        config=asked,
+        env=json.loads(env.read_text(encoding="utf-8")) if env.exists() else {},
     )
-    panels = [panel(axis, front, trials) for axis in AXES]
     with _report_extra():
-        light, dark = (_png(draw(panels, theme)) for theme in (LIGHT, DARK))
-        html = _html(shown, light, dark)
-    (run / "front.png").write_bytes(light)
+        html = _html(page(run, front, sources), explorer(run, front, trials))
+        picture = _png(draw([panel(axis, front, trials) for axis in AXES], _THEME))
+    (run / "front.png").write_bytes(picture)
     (run / "report.html").write_text(html, encoding="utf-8")
     return [run / "report.html", run / "front.png"]
+
+
+def _knobs(run: Path, config: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By objective the knobs that explain most of it; nothing where the record is not at hand or holds too little."""
+    from search.record import Record
+
+    try:
+        record = Record.open(run, storage=(config.get("search") or {}).get("storage"))
+    except RunError:
+        return {}
+    if sum(trial.state == "complete" for trial in record.finished()) < _FEWEST_FOR_KNOBS:
+        return {}
+    found = {each.name: record.knob_importances(each.name) for each in record.objectives}
+    return {name: dict(list(shares.items())[:_KNOBS]) for name, shares in found.items() if shares}
 
 
 def draw(panels: Sequence[Panel], theme: Theme) -> "Figure":
@@ -223,8 +232,8 @@ def _png(figure: "Figure") -> bytes:
     return file.getvalue()
 
 
-def _html(shown: Page, light: bytes, dark: bytes) -> str:
-    """The page, with both pictures in it."""
+def _html(shown: Page, explored: Mapping[str, Any]) -> str:
+    """The page with its scripts and what they show; nothing in the data can end their elements."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -234,8 +243,15 @@ def _html(shown: Page, light: bytes, dark: bytes) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pictures = {"light": base64.b64encode(light).decode(), "dark": base64.b64encode(dark).decode()}
-    return environment.get_template("report.html.j2").render(page=shown, header=shown.header, **pictures)
+    scripts = "\n".join(_template(f"{name}.js") for name in _SCRIPTS)
+    data = json.dumps(explored, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return environment.get_template("report.html.j2").render(
+        page=shown, header=shown.header, css=_template("report.css"), script=scripts, data=data
+    )
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @contextmanager

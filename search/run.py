@@ -371,6 +371,7 @@ def _go_on(config: RunConfig, folder: Path, display: Display, given: "Prepared |
         scene = _Scene(config, folder, prepared, space, display)
         record = wiring.record(config, folder, bounds, space, prepared)
         recovered = _recovered(scene, record)
+        display.seen(record.trials())
         meter = Meter(wiring.most_designs(config, prepared), config.search.seconds)
         make = wiring.evaluator(config, prepared)
         with closing(wiring.runner(config, make, timeout=config.search.trial_seconds)) as runner:

@@ -24,6 +24,12 @@ class TrialRow:
     ended: float | None
     seconds: float
     error: str
+    study: str = "search"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All that is known, objectives or not."""
+        return {**self.extras, **self.objectives}
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def _trial(row: Mapping[str, str]) -> TrialRow:
         ended=_clock(row["ended"]),
         seconds=float(row["seconds"] or 0.0),
         error=row["error"],
+        study=row["study"],
     )
 
 

@@ -36,7 +36,6 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "yaml": (("search/config.py",), ()),
     "typer": (("search/cli.py", "search/progress.py"), ()),
     "rich": (("search/cli.py", "search/progress.py"), ()),
-    "plotly": (("search/report.py",), ()),
     "matplotlib": (("search/report.py",), ()),
     "jinja2": (("search/report.py",), ()),
     "moocore": (("search/front.py",), ()),

@@ -18,6 +18,7 @@ from evaluators.instances import Throughput
 from evaluators.runtimes.onnxruntime.runtime import OnnxRuntime
 from search import cli, present
 from search.so_far import read_config
+from tests.benchmarks.browser import chromium, opened
 from tests.tiny_export import export
 from tests.tiny_task import SHORT, write_encoder, write_rows
 
@@ -298,6 +299,23 @@ def test_a_run_leaves_every_file_of_the_interface(tiny_run: Path) -> None:
     assert 1 <= len(tested) <= 3
     assert front["splits"]["test"]["reads"] == 1
     assert front["picks"][0]["name"] == "limits"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_real_run_picks_as_select_does(capsys: pytest.CaptureFixture[str], tiny_run: Path) -> None:
+    key = next(m["key"] for m in json.loads((tiny_run / "front.json").read_text())["members"] if m["verified"])
+    with chromium() as browser:
+        page = opened(browser, tiny_run / "report.html")
+        for name in ("latency", "size", "accuracy_drop"):
+            for step in (160, 40, 200):
+                page.page.locator(f"#range-{name}").fill(str(step))
+                picked, arguments = page.select()
+                code, out, _ = call(capsys, *arguments, "--format", "json")
+                assert (code, picked) == ((3, "") if code else (0, json.loads(out)["key"]))
+        page.page.locator(f"a[href='#{key}']").last.click()
+        assert page.page.locator("#member .strip tr").count() > 3
+        assert page.errors == []
+        assert {url.partition("#")[0] for url in page.requests} == {(tiny_run / "report.html").as_uri()}
 
 
 def test_another_quality_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,17 +10,24 @@ from typing import Any
 
 import pytest
 
+from evaluators.synthetic import SyntheticEvaluator, synthetic_space
 from search.figures import Pick
 from search.front_file import FrontFile
+from search.loop import Meter
+from search.loop import run as loop
 from search.page import certificate
+from search.record import Record
 from search.report import write_report
+from search.runners.inline import InlineRunner
+from search.samplers.auto import AutoSampler
 from spaces.errors import ConfigError, RunError
+from spaces.objectives import KL, LATENCY, SIZE
 from tests.example_run import write_front, write_run
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-VOID = {"meta", "img", "source", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 
 
 class Reader(HTMLParser):
@@ -104,10 +112,30 @@ def test_latency_is_said_for_short_and_for_long_inputs(run: tuple[Path, dict[str
 
 
 def test_the_page_needs_nothing_from_elsewhere(run: tuple[Path, dict[str, Any]]) -> None:
+    """No address but places in itself; and a policy by which a browser would fetch nothing anyway."""
     page = read(run[0] / "report.html")
     assert page.addresses
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"link", "iframe", "img"} & set(page.tags)
+    assert "default-src 'none'" in (run[0] / "report.html").read_text()
+
+
+def test_the_growth_of_the_front_and_the_knobs_that_matter_are_shown(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    record, space = Record.create(tmp_path, objectives=(KL, LATENCY, SIZE), bounds=()), synthetic_space(4)
+    assert "Which knobs matter" not in words(write_report(tmp_path)[0])
+    sampler = AutoSampler(record, space, seeds=space.seeds(), seed=0, trials=20)
+    loop(space, sampler, InlineRunner(SyntheticEvaluator), record, rows=None, meter=Meter(20))
+    text = words(write_report(tmp_path)[0])
+    assert "Which knobs matter" in text
+    assert re.search(r"size x\.\d \d+ %", text)
+    assert re.search(r"\d designs Hypervolume of the search's own figures", text)
+
+
+def test_a_record_out_of_reach_costs_no_more_than_its_knobs(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "config.resolved.yaml").write_text("search: {storage: 'sqlite:////nowhere/at/all.db'}\n")
+    assert "What to take" in words(write_report(tmp_path)[0])
 
 
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
@@ -118,7 +146,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     found["picks"][1]["name"] = hostile
     write_front(tmp_path, found)
     page = read(write_report(tmp_path)[0])
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 2  # the page's own: what is shown, and what shows it
     assert hostile in "".join(page.text)
 
 

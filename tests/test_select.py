@@ -176,7 +176,8 @@ class TestPicks:
         certificate = Certificate({"safe": Test(0.0, 0.004, 0.001, True), "middle": Test(0.006, 0.013, 0.2, False)})
         confirm = {key: _answered(*counts) for key, counts in {"middle": (23, 17), "fast": (50, 30)}.items()}
         found = _named(picks(MEMBERS, (DROP,), certificate, confirm))
-        assert list(found) == ["limits", "certified", "smallest_within", "knee", "fastest", "smallest", "safest"]
+        within = ["limits", "certified", "fastest_within", "smallest_within"]
+        assert list(found) == [*within, "knee", "fastest", "smallest", "safest"]
         assert (found["limits"].key, found["limits"].certified) == ("middle", False)
         assert (
             found["limits"].reason
@@ -186,7 +187,7 @@ class TestPicks:
         assert found["certified"] == Pick(
             "certified", "safe", True, "most aggressive member certified within 1pt of accuracy drop"
         )
-        assert found["smallest_within"].key == "small"
+        assert (found["fastest_within"].key, found["smallest_within"].key) == ("middle", "small")
         assert found["safest"].certified
         assert found["fastest"].rows_needed is None
 
@@ -202,7 +203,9 @@ class TestPicks:
 
     def test_nothing_within_the_limits(self) -> None:
         found = _named(picks(MEMBERS, (Bound("latency", 0.01, "0.01ms"),)))
-        assert found["limits"] == Pick("limits", None, False, "no member meets latency <= 0.01ms")
+        cure = "To get a pick, relax one limit, the least change first: --max-latency 0.4ms (would give fast)."
+        assert found["limits"] == Pick("limits", None, False, f"no member meets latency <= 0.01ms. {cure}")
+        assert found["fastest_within"].reason == "no member meets latency <= 0.01ms"
         assert found["knee"].key == "middle"
 
     def test_nothing_certified(self) -> None:
