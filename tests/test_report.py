@@ -101,6 +101,14 @@ def test_the_drops_of_a_pick_stand_beside_each_other(run: tuple[Path, dict[str, 
     assert places == sorted(places)
 
 
+def test_an_interval_beside_its_estimate_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
+    found = write_run(tmp_path / "run")
+    drop = found["members"][0]["accuracy"]["confirm"]["drop"]
+    drop.update(value=1e-16, ci95=[2e-15, 3e-15])  # what rounding leaves where nothing is lost
+    (tmp_path / "run" / "front.json").write_text(json.dumps(found))
+    assert write_report(tmp_path / "run")
+
+
 def test_latency_is_said_for_short_and_for_long_inputs(run: tuple[Path, dict[str, Any]]) -> None:
     folder, found = run
     text = words(folder / "report.html")
