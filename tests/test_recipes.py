@@ -165,7 +165,7 @@ def walked_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     rows, encoder = write_rows(folder / "rows.csv", rows=400), write_encoder(folder / "encoder")
     (folder / "run.yaml").write_text(
         f"model: {encoder}\ntask: {{file: {rows}}}\nsearch: {{workers: 1, trials: 4}}\n"
-        f"axformer: {{groups: 4, k: 6}}\nsignificance: {{groups: 4, k: 6}}\n{SHORT}"
+        f"axformer: {{groups: 2, k: 6}}\nsignificance: {{groups: 2, k: 6}}\n{SHORT}"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFORMER_CACHE", str(folder / "cache"))
