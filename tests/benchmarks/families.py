@@ -117,18 +117,11 @@ def _row(name: str, seed: int, designs: int) -> dict[str, Any]:
         fair = Path(scratch) / runtime.filename
         fair.write_bytes(template.untouched())
         fair_bytes = fair.stat().st_size
-        timed = [
-            time_beside(
-                members[start : start + TOGETHER],
-                template,
-                runtime,
-                inputs,
-                target=target,
-                fair=fair,
-                seed=seed + start,
-            )
-            for start in range(0, len(members), TOGETHER)
-        ]
+        timed = []
+        for start in range(0, len(members), TOGETHER):
+            print(f"{name}, seed {seed}: design {start} of {len(members)}", flush=True)
+            pair = members[start : start + TOGETHER]
+            timed.append(time_beside(pair, template, runtime, inputs, target=target, fair=fair, seed=seed + start))
     ratios = [ratio for group in timed for ratio in group.ratios]
     fair_ms = float(np.median([group.fair_ms for group in timed]))
     exact = [template.size(member) == len(template.assemble(member)) for member in members]
