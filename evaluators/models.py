@@ -140,7 +140,7 @@ def own_classes(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...
             f"Model {name!r} has no classification head, and without labels it cannot be given one. Fine-tune it "
             f"first, with `paretoformer finetune --model {name} --task FILE --out DIR`, and give DIR as the model."
         )
-    return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    return _names(config)
 
 
 def class_names(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
@@ -149,8 +149,7 @@ def class_names(name: str, *, trust_remote_code: bool = False) -> tuple[str, ...
     Raises:
         ModelError: no such model.
     """
-    config = _config(resolve(name), trust_remote_code)
-    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    names = _names(_config(resolve(name), trust_remote_code))
     return () if unnamed(names) else names
 
 
@@ -257,6 +256,11 @@ def _head_of(config: Any, problem: Problem) -> tuple[str, tuple[str, ...]]:
     """Name of the class that opens models with a head for the problem, and how the names of their classes end."""
     medium = medium_of(config)
     return _OF_WORDS if isinstance(problem, TokenClassification) else (medium.model, medium.heads)
+
+
+def _names(config: Any) -> tuple[str, ...]:
+    """Of the classes, in the order of the outputs."""
+    return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
 
 
 def _ends(config: Any, heads: tuple[str, ...]) -> bool:

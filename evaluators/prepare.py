@@ -522,5 +522,5 @@ def _timings_key(work: Assignment, target: Target, fair: bytes, inputs: Sequence
     graph = hashlib.sha256(fair).hexdigest()
     lengths = [length(row) for row in inputs]
     depends = {"graph": graph, "target": target.key, "machine": work.lane.node, "lengths": lengths, "seed": work.seed}
-    further = {"attention": work.attention, "compression": work.compression}
+    further = {"attention": work.attention, "compression": work.compression, "smooth": work.smooth}
     return content_key({**depends, **{name: value for name, value in further.items() if value}})

@@ -7,7 +7,7 @@ from search.growth import Figures
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _MB = 1e6
-_TREND = 24  # blocks that the trend has at most
+TREND = 24  # blocks that the trend has at most
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def bar(name: str, done: int, total: int, text: str, width: int) -> str:
 
 def spark(values: Sequence[float]) -> str:
     """A line of blocks from the least to the most; of many values, evenly spread ones."""
-    if len(values) > _TREND:
-        values = [values[round(place * (len(values) - 1) / (_TREND - 1))] for place in range(_TREND)]
+    if len(values) > TREND:
+        values = [values[round(place * (len(values) - 1) / (TREND - 1))] for place in range(TREND)]
     if not values or max(values) <= min(values):
         return ""
     low, high = min(values), max(values)

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from search.board import Board
+from search.board import TREND, Board
 from search.config import TRIALS
 from search.growth import grown
 from search.recipes import is_recipe
 from search.so_far import read_config
 from search.trials import read_trials, statistics
-
-_TREND = 24  # hypervolumes that a trend is made of
 
 
 def board(folder: Path) -> Board:
@@ -34,5 +32,5 @@ def board(folder: Path) -> Board:
         workers=found.workers,
         busy=found.busy,
         front=growth.front(),
-        trend=[volume for _, volume in growth.curve(_TREND)],
+        trend=[volume for _, volume in growth.curve(TREND)],
     )

@@ -9,8 +9,11 @@ import pytest
 from evaluators.base import Band, Score, Timing
 from evaluators.kept_scores import KeptScores
 from evaluators.kept_timings import KeptTimings
+from evaluators.prepare import _timings_key
 from evaluators.store import LATENCY, QUALITY, Store
 from evaluators.transformer import TransformerEvaluator, Workload
+from search import wiring
+from search.config import RunConfig
 from spaces.objectives import Complete
 from spaces.space import Space
 from spaces.target import Target
@@ -216,3 +219,10 @@ class TestCommands:
         assert call(capsys, "cache", "clear", "--everything")[0] == 0
         assert not any(path.exists() for path in (folder / "finetuned", *downloads))
         assert (folder / "mine.txt").exists()
+
+
+def test_timings_of_models_that_smooth_are_not_those_of_others() -> None:
+    """Smoothing takes some percent of the time of 8 bits, which latency models are fitted to."""
+    work = wiring.assignment(RunConfig.parse({"model": "minilm", "task": "movie-reviews"}))
+    keys = [_timings_key(replace(work, smooth=smooth), work.target, b"graph", ()) for smooth in (True, False, True)]
+    assert keys[0] == keys[2] != keys[1]

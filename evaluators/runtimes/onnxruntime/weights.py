@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,6 @@ class Matrix:
     ) -> None:
         self.values = values
         self.bias = bias
-        self.smoothing = None if spread is None else quantize.smoothing(spread, values)
         self._spread = spread
         self._inverse = inverse_moments
         self._refitted: dict[tuple[int, ...], Matrix] = {}
@@ -103,6 +103,11 @@ class Matrix:
     @property
     def shape(self) -> tuple[int, int]:
         return self.values.shape[0], self.values.shape[1]
+
+    @cached_property
+    def smoothing(self) -> Floats | None:
+        """By what inputs are divided before 8 bits round them, (K,); None: nothing."""
+        return None if self._spread is None else quantize.smoothing(self._spread, self.values)
 
     def cut(self, rows: Indices, columns: Indices) -> "Cut":
         """The selection that stays."""
