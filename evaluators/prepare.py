@@ -5,6 +5,7 @@ Knows the order of the steps and what each leaves in the run's folder; knows not
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from evaluators.metrics.lane import Lane, LocalLane
 from evaluators.metrics.latency import TIMINGS, append_timings, sample_inputs, timed_inputs
 from evaluators.models import ensure_finetuned, load_classifier, resolve, weights_sha256
 from evaluators.moments import inverse_moments
+from evaluators.problems.base import collapsed
 from evaluators.problems.classes import CLASSIFICATION
 from evaluators.reading import Texts
 from evaluators.recovery import Recovery
@@ -54,6 +56,9 @@ from spaces.shape import ModelShape
 from spaces.target import Target
 from spaces.whole import write_whole
 
+logger = logging.getLogger(__name__)
+
+_UNTRAINED = "Train it longer, or faster, as `finetune: {epochs: 10, learning_rate: 1.0e-4}` does, or give another one."
 # fp32 answers do not depend on the batch, so the original's are computed in batches.
 _REFERENCE_BATCH = 16
 _SENSITIVITY_ROWS = 64
@@ -221,6 +226,8 @@ def prepare(assignment: Assignment, folder: Path, watch: Watch) -> Prepared:
     sensitive = _sensitive(work, template, splits["calibration"].first(_SENSITIVITY_ROWS), folder, watch)
     fair = template.untouched()
     reference = _reference(work, fair, splits, watch)
+    if collapsed(work.task.metric.problem, reference["search"]):
+        logger.warning("%s answers every row alike, and so will all that is made of it. %s", work.model, _UNTRAINED)
     timing_rows = sample_inputs(splits["search"], n=work.timing_inputs, seed=work.seed)
     models = {
         target.label: _latency_model(

@@ -150,9 +150,9 @@ def select(
     asked = (*bounds, *floor)
     members = eligible(front.members, kind)
     if not members:
-        raise InfeasibleError(
-            f"{front.run} has no sound {_NOUNS[kind]} to pick from ({len(front.members)} listed). Search on: `resume`."
-        )
+        listed = [each for each in front.members if each.kind == kind]
+        found = "; ".join([f"{len(listed)} listed", *sorted({each.note for each in listed if each.note})])
+        raise InfeasibleError(f"{front.run} has no sound {_NOUNS[kind]} to pick from ({found}). Search on: `resume`.")
     qualified = within(members, asked)
     if not qualified:
         raise InfeasibleError(explain(members, asked, cost))

@@ -349,6 +349,17 @@ def test_a_search_for_accuracy_picks_a_gain_that_counts_or_the_original(
 
 
 @pytest.mark.slow
+def test_a_model_that_learnt_nothing_is_named_before_the_search(
+    encoder: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PARETOFORMER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "run.yaml").write_text("finetune: {epochs: 1}")
+    command = ("search", tmp_path / "run.yaml", "--model", encoder, "--task", rows, "--out", tmp_path / "run")
+    assert exit_code(*command, "--dry-run") == 0
+    assert f"{encoder} answers every row alike" in caplog.text
+
+
+@pytest.mark.slow
 def test_front_and_select_read_a_run_without_torch(tiny_run: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom search import cli\n"

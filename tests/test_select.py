@@ -91,7 +91,7 @@ class TestEligible:
         assert not select(_front([guess]), (DROP,)).verified
 
     def test_none_at_all(self) -> None:
-        with pytest.raises(InfeasibleError, match=r"no sound member to pick from \(1 listed\)"):
+        with pytest.raises(InfeasibleError, match=r"no sound member to pick from \(1 listed; collapsed\)"):
             select(_front([member("bad", 0.0, 1.0, 1.0, note="collapsed")]), ())
 
 
