@@ -1,5 +1,7 @@
 """Latency's figures against their definitions, its intervals against simulation, and real fresh processes."""
 
+import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from evaluators.exported import timing
+from evaluators.metrics import lane
 from evaluators.metrics.bands import stretches
 from evaluators.metrics.latency import Contender, Latency, measure, sample_inputs, timed_inputs
 from evaluators.tasks.base import Encoded, Rows
@@ -223,3 +226,25 @@ def test_inputs_have_the_targets_length() -> None:
     fixed = timed_inputs(encoded, (0, 1), Target(lengths=5))
     assert [row["input_ids"].tolist() for row in fixed] == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]]
     assert all(row["attention_mask"].tolist() == [1] * 5 for row in fixed)
+
+
+def test_runs_on_one_machine_take_turns_and_say_so_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lane._say_that_it_waits.cache_clear()
+    order = list[str]()
+
+    def second() -> None:
+        with lane._alone():
+            order.append("second")
+
+    for _ in range(2):
+        other = threading.Thread(target=second)
+        with lane._alone():
+            other.start()
+            other.join(0.1)
+            order.append("first")
+        other.join()
+    assert order == ["first", "second"] * 2
+    assert sum("take turns" in record.message for record in caplog.records) == 1

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +52,12 @@ class LocalLane:
             return run_worker(plan, threads, report)
 
 
+@cache
+def _say_that_it_waits() -> None:
+    """Once: two runs on one machine take turns all the time."""
+    logger.warning("Another run is timing on this machine; they take turns.")
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
     """Holds this user's lock of the machine, which ends with the process whatever happens to it."""
@@ -64,6 +71,6 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("Another run is timing on this machine; waiting for it.")
+            _say_that_it_waits()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
