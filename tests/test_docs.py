@@ -176,7 +176,12 @@ def test_the_readme_s_commands_run_and_say_what_it_promises(first: list[Done]) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [name for name in PAGES if name not in ("README.md", "clusters.md") and commands(name)]
+    "page",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "recipes.md" else ())
+        for name in PAGES
+        if name not in ("README.md", "clusters.md") and commands(name)
+    ],
 )
 def test_a_page_s_commands_run(page: str, first: list[Done]) -> None:
     done = run(page)
@@ -184,8 +189,10 @@ def test_a_page_s_commands_run(page: str, first: list[Done]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_the_commands_about_clusters_run(first: list[Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
@@ -193,6 +200,7 @@ def test_the_commands_about_clusters_run(first: list[Done], monkeypatch: pytest.
     try:
         done = run("clusters.md")
     finally:
+        ray.shutdown()
         cluster.shutdown()
     assert not failures(done), "\n\n".join(failures(done))
 
